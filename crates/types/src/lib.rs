@@ -1,1 +1,26 @@
 #![doc = include_str!("../README.md")]
+
+pub mod delivery;
+pub mod endpoint;
+pub mod envelope;
+pub mod event;
+pub mod filter;
+pub mod id;
+pub mod message;
+pub mod registry;
+pub mod retry;
+pub mod time;
+
+pub use delivery::{
+    AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Delivery, FailureKind, HISTORY_ENTRIES_MAX,
+    SLICE_ENDPOINTS_MAX,
+};
+pub use endpoint::{Endpoint, HttpAuth, TlsFiles};
+pub use envelope::{EnvelopeError, Internal};
+pub use event::Event;
+pub use filter::{Channel, EventType, TypePattern};
+pub use id::{ApplicationId, AttemptId, EndpointId, EventId, IdError, ProducerId};
+pub use message::{Fault, FaultReason, HeaderValue, Origin, Original, Properties, RawMessage, Suspect};
+pub use registry::{Registry, RegistryError};
+pub use retry::{RetryPolicy, RetryPolicyError};
+pub use time::UnixMillis;

@@ -1,0 +1,291 @@
+//! The wire form of internal messages.
+//!
+//! `magic (2) | version (1) | head length (4, big endian) | head (postcard) | payload`. The payload stands at the end as it
+//! is, so that reading a message copies nothing of it. A version never changes once it was released: a new field is a
+//! new version, and version N reads N-1. The golden bytes in the tests hold us to that.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::{AttemptSummary, DeadLetter, DeadReason, Delivery, SLICE_ENDPOINTS_MAX};
+use crate::event::Event;
+use crate::filter::{Channel, EventType};
+use crate::id::{ApplicationId, EndpointId, EventId, ProducerId};
+use crate::message::{Fault, FaultReason, Origin, Original, Properties, RawMessage, Suspect};
+use crate::time::UnixMillis;
+
+const MAGIC: [u8; 2] = *b"HL";
+/// The version that this code writes, and the newest that it reads.
+pub const VERSION: u8 = 1;
+/// Magic, version and head length.
+const PREFIX_BYTES: usize = 7;
+/// Most bytes of a head: everything but the payload.
+pub const HEAD_BYTES_MAX: usize = 256 * 1024;
+
+/// What travels through internal queues.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Internal {
+    /// An event that ingest accepted.
+    Event(Event),
+    /// A delivery on its way back, or a slice.
+    Delivery(Delivery),
+    /// A message to be tried alone.
+    Suspect(Suspect),
+    /// For the shelf `dead`.
+    Dead(DeadLetter),
+    /// For the shelf `faults`.
+    Fault(Fault),
+}
+
+/// Why bytes are not an internal message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Another beginning than ours.
+    #[error("not a Hooklane envelope")]
+    NotOurs,
+    /// Written by a newer Hooklane: hand it back, another process may read it.
+    #[error("envelope version {version} is newer than {VERSION}, which this process reads")]
+    Newer {
+        /// Its version.
+        version: u8,
+    },
+    /// Ours, and broken.
+    #[error("broken envelope: {0}")]
+    Broken(String),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Head {
+    Event(EventHead),
+    Delivery(DeliveryHead),
+    Suspect { original: OriginalHead, deaths: u32, since: UnixMillis },
+    Dead { delivery: DeliveryHead, reason: DeadReason, at: UnixMillis },
+    Fault { reason: FaultReason, detail: String, at: UnixMillis, original: OriginalHead },
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventHead {
+    id: EventId,
+    producer_id: Option<ProducerId>,
+    application: ApplicationId,
+    event_type: EventType,
+    channels: Vec<Channel>,
+    accepted_at: UnixMillis,
+    content_type: String,
+    traceparent: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeliveryHead {
+    event: EventHead,
+    endpoints: Vec<EndpointId>,
+    target: u16,
+    run: u32,
+    attempts_made: u32,
+    parks: u32,
+    remaining_ms: u64,
+    deadline: Option<UnixMillis>,
+    history: Vec<AttemptSummary>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginalHead {
+    origin: Origin,
+    exchange: String,
+    routing_key: String,
+    properties: Properties,
+}
+
+impl Internal {
+    /// The message's bytes.
+    pub fn encode(&self) -> Bytes {
+        let (head, payload) = self.split();
+        // Heads hold only types whose serialisation cannot fail (no maps of unknown length, no custom errors).
+        let head = postcard::to_stdvec(&head).expect("a head of plain data serialises");
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + head.len() + payload.len());
+        bytes.put_slice(&MAGIC);
+        bytes.put_u8(VERSION);
+        bytes.put_u32(head.len() as u32);
+        bytes.put_slice(&head);
+        bytes.put_slice(payload);
+        bytes.freeze()
+    }
+
+    /// Reads a message; the payload shares memory with `bytes`.
+    ///
+    /// # Errors
+    /// See [`EnvelopeError`]; a newer version is told apart, for it must be handed back and is no fault.
+    pub fn decode(bytes: Bytes) -> Result<Internal, EnvelopeError> {
+        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
+            return Err(EnvelopeError::NotOurs);
+        };
+        let [m0, m1, version, l0, l1, l2, l3] = *prefix;
+        if [m0, m1] != MAGIC {
+            return Err(EnvelopeError::NotOurs);
+        }
+        match version {
+            0 => return Err(EnvelopeError::Broken("version 0 does not exist".to_owned())),
+            VERSION => {}
+            version => return Err(EnvelopeError::Newer { version }),
+        }
+        let head_bytes = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if head_bytes > HEAD_BYTES_MAX || bytes.len() - PREFIX_BYTES < head_bytes {
+            return Err(EnvelopeError::Broken(format!("a head of {head_bytes} bytes does not fit")));
+        }
+        let payload_at = PREFIX_BYTES + head_bytes;
+        let (head, rest) = postcard::take_from_bytes::<Head>(&bytes[PREFIX_BYTES..payload_at])
+            .map_err(|error| EnvelopeError::Broken(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(EnvelopeError::Broken(format!("{} bytes after the head", rest.len())));
+        }
+        Internal::join(head, bytes.slice(payload_at..))
+    }
+
+    fn split(&self) -> (Head, &[u8]) {
+        match self {
+            Internal::Event(event) => (Head::Event(EventHead::from(event)), &event.payload),
+            Internal::Delivery(delivery) => {
+                (Head::Delivery(DeliveryHead::from(delivery)), &delivery.event.payload)
+            }
+            Internal::Suspect(suspect) => (
+                Head::Suspect {
+                    original: OriginalHead::from(&suspect.original),
+                    deaths: suspect.deaths,
+                    since: suspect.since,
+                },
+                &suspect.original.message.body,
+            ),
+            Internal::Dead(dead) => (
+                Head::Dead { delivery: DeliveryHead::from(&dead.delivery), reason: dead.reason, at: dead.at },
+                &dead.delivery.event.payload,
+            ),
+            Internal::Fault(fault) => (
+                Head::Fault {
+                    reason: fault.reason,
+                    detail: fault.detail.clone(),
+                    at: fault.at,
+                    original: OriginalHead::from(&fault.original),
+                },
+                &fault.original.message.body,
+            ),
+        }
+    }
+
+    fn join(head: Head, payload: Bytes) -> Result<Internal, EnvelopeError> {
+        Ok(match head {
+            Head::Event(event) => Internal::Event(event.with(payload)?),
+            Head::Delivery(delivery) => Internal::Delivery(delivery.with(payload)?),
+            Head::Suspect { original, deaths, since } => {
+                Internal::Suspect(Suspect { original: original.with(payload), deaths, since })
+            }
+            Head::Dead { delivery, reason, at } => {
+                Internal::Dead(DeadLetter { delivery: delivery.with(payload)?, reason, at })
+            }
+            Head::Fault { reason, detail, at, original } => {
+                Internal::Fault(Fault { reason, detail, at, original: original.with(payload) })
+            }
+        })
+    }
+}
+
+impl From<&Event> for EventHead {
+    fn from(event: &Event) -> EventHead {
+        EventHead {
+            id: event.id.clone(),
+            producer_id: event.producer_id.clone(),
+            application: event.application.clone(),
+            event_type: event.event_type.clone(),
+            channels: event.channels.clone(),
+            accepted_at: event.accepted_at,
+            content_type: event.content_type.clone(),
+            traceparent: event.traceparent.clone(),
+            headers: event.headers.clone(),
+        }
+    }
+}
+
+impl EventHead {
+    /// Ids and types are checked again: what is decoded here ends in headers and log lines.
+    fn with(self, payload: Bytes) -> Result<Event, EnvelopeError> {
+        let broken = |error: crate::id::IdError| EnvelopeError::Broken(error.to_string());
+        EventId::parse(self.id.as_str()).map_err(broken)?;
+        ApplicationId::parse(self.application.as_str()).map_err(broken)?;
+        EventType::parse(self.event_type.as_str()).map_err(broken)?;
+        for channel in &self.channels {
+            Channel::parse(channel.as_str()).map_err(broken)?;
+        }
+        Ok(Event {
+            id: self.id,
+            producer_id: self.producer_id,
+            application: self.application,
+            event_type: self.event_type,
+            channels: self.channels,
+            accepted_at: self.accepted_at,
+            content_type: self.content_type,
+            traceparent: self.traceparent,
+            headers: self.headers,
+            payload,
+        })
+    }
+}
+
+impl From<&Delivery> for DeliveryHead {
+    fn from(delivery: &Delivery) -> DeliveryHead {
+        DeliveryHead {
+            event: EventHead::from(&delivery.event),
+            endpoints: delivery.endpoints.clone(),
+            target: delivery.target,
+            run: delivery.run,
+            attempts_made: delivery.attempts_made,
+            parks: delivery.parks,
+            remaining_ms: delivery.remaining_ms,
+            deadline: delivery.deadline,
+            history: delivery.history.clone(),
+        }
+    }
+}
+
+impl DeliveryHead {
+    fn with(self, payload: Bytes) -> Result<Delivery, EnvelopeError> {
+        if self.endpoints.is_empty() || self.endpoints.len() > SLICE_ENDPOINTS_MAX {
+            return Err(EnvelopeError::Broken(format!("{} endpoints in one delivery", self.endpoints.len())));
+        }
+        Ok(Delivery {
+            event: self.event.with(payload)?,
+            endpoints: self.endpoints,
+            target: self.target,
+            run: self.run,
+            attempts_made: self.attempts_made,
+            parks: self.parks,
+            remaining_ms: self.remaining_ms,
+            deadline: self.deadline,
+            history: self.history,
+        })
+    }
+}
+
+impl From<&Original> for OriginalHead {
+    fn from(original: &Original) -> OriginalHead {
+        OriginalHead {
+            origin: original.origin,
+            exchange: original.message.exchange.clone(),
+            routing_key: original.message.routing_key.clone(),
+            properties: original.message.properties.clone(),
+        }
+    }
+}
+
+impl OriginalHead {
+    fn with(self, payload: Bytes) -> Original {
+        Original {
+            origin: self.origin,
+            message: RawMessage {
+                exchange: self.exchange,
+                routing_key: self.routing_key,
+                properties: self.properties,
+                body: payload,
+            },
+        }
+    }
+}
