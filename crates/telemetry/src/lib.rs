@@ -1,1 +1,11 @@
 #![doc = include_str!("../README.md")]
+
+mod log;
+mod metric;
+mod metrics;
+mod operations;
+
+pub use log::{LogFormat, LogSettingsError, init_log};
+pub use metric::{Kind, Metric};
+pub use metrics::Metrics;
+pub use operations::{Readiness, operations_router};
