@@ -1,1 +1,18 @@
 #![doc = include_str!("../README.md")]
+
+mod child;
+pub mod dns;
+mod eventually;
+pub mod javascript;
+mod leash;
+mod output;
+mod ports;
+pub mod process;
+pub mod proxy;
+pub mod python;
+pub mod rabbitmq;
+pub mod tls;
+
+pub use eventually::eventually;
+pub use output::{Line, Output, Stream};
+pub use ports::Port;
