@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod control;
 pub mod delivery;
 pub mod endpoint;
 pub mod envelope;
