@@ -1,0 +1,318 @@
+//! What Hooklane has on the broker, as plain data: exchanges, queues with their arguments, bindings, and the least rights
+//! that each role needs. Names are `<prefix>.<name>`; a queue's arguments never change in place.
+
+mod names;
+mod print;
+mod rights;
+
+pub use names::{Exchange, Names, NamesError};
+pub use rights::{Actor, Rights};
+
+use hooklane_policy::ladder::LEVELS_MS;
+
+use crate::port::Queue;
+
+/// No queue gives up on a message by itself: small limits convict innocents, and -1 drops messages on RabbitMQ 3.10.
+pub const DELIVERY_LIMIT: i64 = 1_000_000;
+/// Most bytes that wait in `events` and in `ordered`, unless set otherwise: 1 GiB.
+pub const EVENTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The routing key by which messages leave the ladder, and reach queue `deliveries`.
+pub const DELIVERIES_KEY: &str = "deliveries";
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By equal key.
+    Direct,
+    /// To all.
+    Fanout,
+    /// By pattern.
+    Topic,
+}
+
+impl ExchangeKind {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExchangeKind::Direct => "direct",
+            ExchangeKind::Fanout => "fanout",
+            ExchangeKind::Topic => "topic",
+        }
+    }
+}
+
+/// The value of a queue's or exchange's argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// A string.
+    Text(String),
+    /// A number.
+    Number(i64),
+}
+
+impl std::fmt::Display for Argument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Argument::Text(text) => f.write_str(text),
+            Argument::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// Arguments by name, in the order in which they are shown.
+pub type Arguments = Vec<(&'static str, Argument)>;
+
+/// A durable exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeSpec {
+    /// Full name.
+    pub name: String,
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Arguments.
+    pub arguments: Arguments,
+}
+
+/// A durable queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// Full name.
+    pub name: String,
+    /// Arguments; `x-queue-type` is always there.
+    pub arguments: Arguments,
+}
+
+/// A queue bound to an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The exchange's full name.
+    pub exchange: String,
+    /// The queue's full name.
+    pub queue: String,
+    /// The routing key or pattern.
+    pub key: String,
+}
+
+/// Everything that is declared, in an order in which it can be: what others name comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// The names behind it.
+    pub names: Names,
+    /// Exchanges.
+    pub exchanges: Vec<ExchangeSpec>,
+    /// Queues.
+    pub queues: Vec<QueueSpec>,
+    /// Bindings.
+    pub bindings: Vec<Binding>,
+}
+
+impl Topology {
+    /// The topology of one installation.
+    pub fn new(names: Names, events_bytes_max: u64) -> Topology {
+        Topology {
+            exchanges: exchanges(&names),
+            queues: queues(&names, events_bytes_max),
+            bindings: bindings(&names),
+            names,
+        }
+    }
+}
+
+fn exchanges(names: &Names) -> Vec<ExchangeSpec> {
+    use Exchange::{Control, Delay, Events, Faults, Ingest, Internal, Lanes, Ordered};
+    let spec = |exchange, kind, arguments| ExchangeSpec {
+        name: names.exchange(exchange),
+        kind,
+        arguments,
+    };
+    // `mandatory` misreports with pipelined confirms, so nothing may be unroutable: what finds no queue ends on a shelf.
+    let to_faults = || vec![("alternate-exchange", Argument::Text(names.exchange(Faults)))];
+    let mut exchanges = vec![
+        spec(Faults, ExchangeKind::Fanout, vec![]),
+        // Soft state: a message that nobody listens to is of no use to anybody.
+        spec(Control, ExchangeKind::Fanout, vec![]),
+        spec(Events, ExchangeKind::Topic, to_faults()),
+        spec(Ordered, ExchangeKind::Topic, to_faults()),
+        spec(Ingest, ExchangeKind::Direct, to_faults()),
+        spec(Internal, ExchangeKind::Direct, to_faults()),
+        spec(Lanes, ExchangeKind::Direct, to_faults()),
+    ];
+    exchanges.extend((0..LEVELS_MS.len()).map(|level| spec(Delay(level), ExchangeKind::Fanout, to_faults())));
+    exchanges
+}
+
+fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
+    let quorum = |name: String, more: Arguments| {
+        let mut arguments: Arguments = vec![
+            ("x-queue-type", Argument::Text("quorum".to_owned())),
+            ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),
+        ];
+        arguments.extend(more);
+        QueueSpec { name, arguments }
+    };
+    // At-least-once falls back to at-most-once without `reject-publish`, silently.
+    let dead_letters_to = |exchange| {
+        vec![
+            ("x-overflow", Argument::Text("reject-publish".to_owned())),
+            ("x-dead-letter-exchange", Argument::Text(names.exchange(exchange))),
+            (
+                "x-dead-letter-strategy",
+                Argument::Text("at-least-once".to_owned()),
+            ),
+        ]
+    };
+    let public = |queue| {
+        let bytes_max = i64::try_from(events_bytes_max).unwrap_or(i64::MAX);
+        let mut arguments = vec![("x-max-length-bytes", Argument::Number(bytes_max))];
+        arguments.extend(dead_letters_to(Exchange::Faults));
+        quorum(names.queue(queue), arguments)
+    };
+    let mut queues = vec![
+        quorum(names.queue(Queue::Faults), vec![]),
+        quorum(names.queue(Queue::Dead), vec![]),
+        quorum(names.queue(Queue::Deliveries), vec![]),
+        quorum(names.queue(Queue::Suspects), vec![]),
+        public(Queue::Events),
+        public(Queue::Ordered),
+    ];
+    for (level, ttl_ms) in LEVELS_MS.iter().enumerate() {
+        let ttl_ms = i64::try_from(*ttl_ms).unwrap_or(i64::MAX);
+        let mut arguments = vec![("x-message-ttl", Argument::Number(ttl_ms))];
+        arguments.extend(dead_letters_to(Exchange::Lanes));
+        queues.push(quorum(names.delay(level), arguments));
+    }
+    for shelf in [Queue::Dead, Queue::Faults] {
+        let arguments = vec![
+            ("x-queue-type", Argument::Text("classic".to_owned())),
+            ("x-max-length", Argument::Number(1)),
+        ];
+        queues.push(QueueSpec {
+            name: names.holder(shelf),
+            arguments,
+        });
+    }
+    queues
+}
+
+fn bindings(names: &Names) -> Vec<Binding> {
+    use Exchange::{Delay, Events, Faults, Ingest, Internal, Lanes, Ordered};
+    let bind = |exchange, queue: String, key: &str| Binding {
+        exchange: names.exchange(exchange),
+        queue,
+        key: key.to_owned(),
+    };
+    let mut bindings = vec![
+        bind(Faults, names.queue(Queue::Faults), ""),
+        bind(Events, names.queue(Queue::Events), "#"),
+        bind(Ingest, names.queue(Queue::Events), Queue::Events.name()),
+        bind(Ordered, names.queue(Queue::Ordered), "#"),
+        bind(Lanes, names.queue(Queue::Deliveries), DELIVERIES_KEY),
+    ];
+    for queue in [Queue::Deliveries, Queue::Suspects, Queue::Dead, Queue::Faults] {
+        bindings.push(bind(Internal, names.queue(queue), queue.name()));
+    }
+    for shelf in [Queue::Dead, Queue::Faults] {
+        bindings.push(bind(Internal, names.holder(shelf), &Names::holder_key(shelf)));
+    }
+    bindings.extend((0..LEVELS_MS.len()).map(|level| bind(Delay(level), names.delay(level), "")));
+    bindings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology() -> Topology {
+        Topology::new(Names::new("acme").expect("a valid prefix"), EVENTS_BYTES_MAX)
+    }
+
+    fn argument<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a Argument> {
+        arguments
+            .iter()
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value)
+    }
+
+    #[test]
+    fn nothing_is_unroutable_but_soft_state() {
+        // Goal: invariant 1; every exchange but control and faults has the alternate exchange, and faults has its queue.
+        for exchange in &topology().exchanges {
+            let alternate = argument(&exchange.arguments, "alternate-exchange");
+            match exchange.name.as_str() {
+                "acme.control" | "acme.faults" => assert_eq!(alternate, None),
+                name => assert_eq!(alternate, Some(&Argument::Text("acme.faults".into())), "{name}"),
+            }
+        }
+        assert!(
+            topology()
+                .bindings
+                .iter()
+                .any(|bound| bound.exchange == "acme.faults" && bound.queue == "acme.faults")
+        );
+    }
+
+    #[test]
+    fn only_events_and_ordered_have_a_length_limit() {
+        // Goal: a full target of the ladder stops everybody's retries, so there must be none.
+        for queue in &topology().queues {
+            let limited = argument(&queue.arguments, "x-max-length-bytes").is_some();
+            assert_eq!(
+                limited,
+                queue.name == "acme.events" || queue.name == "acme.ordered",
+                "{}",
+                queue.name
+            );
+        }
+    }
+
+    #[test]
+    fn dead_lettering_is_at_least_once_wherever_it_is() {
+        // Goal: without reject-publish RabbitMQ falls back to at-most-once and only logs it.
+        for queue in &topology().queues {
+            if argument(&queue.arguments, "x-dead-letter-exchange").is_some() {
+                assert_eq!(
+                    argument(&queue.arguments, "x-dead-letter-strategy"),
+                    Some(&Argument::Text("at-least-once".into()))
+                );
+                assert_eq!(
+                    argument(&queue.arguments, "x-overflow"),
+                    Some(&Argument::Text("reject-publish".into()))
+                );
+                assert_eq!(argument(&queue.arguments, "x-dead-letter-routing-key"), None);
+            }
+        }
+    }
+
+    #[test]
+    fn every_quorum_queue_has_the_high_delivery_limit() {
+        // Goal: RabbitMQ 4 would drop messages after 20 deliveries by default.
+        for queue in &topology().queues {
+            if argument(&queue.arguments, "x-queue-type") == Some(&Argument::Text("quorum".into())) {
+                assert_eq!(
+                    argument(&queue.arguments, "x-delivery-limit"),
+                    Some(&Argument::Number(1_000_000))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn bindings_name_only_what_is_declared() {
+        // Goal: declaring in order must not end in 404.
+        let topology = topology();
+        for binding in &topology.bindings {
+            assert!(
+                topology
+                    .exchanges
+                    .iter()
+                    .any(|exchange| exchange.name == binding.exchange),
+                "{binding:?}"
+            );
+            assert!(
+                topology.queues.iter().any(|queue| queue.name == binding.queue),
+                "{binding:?}"
+            );
+        }
+        assert_eq!(topology.queues.len(), 6 + LEVELS_MS.len() + 2);
+    }
+}

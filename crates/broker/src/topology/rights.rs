@@ -1,0 +1,92 @@
+//! The least rights on the broker that each role needs, as RabbitMQ's three patterns.
+
+use super::names::Names;
+
+/// Who acts on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A service of the platform that publishes events.
+    Producer,
+    /// `hooklane ingest`.
+    Ingest,
+    /// `hooklane dispatcher`.
+    Dispatcher,
+    /// `hooklane dead`, `faults`, `status`, `check`.
+    Operator,
+    /// Whoever declares the topology.
+    Declarer,
+}
+
+impl Actor {
+    /// All of them.
+    pub const ALL: [Actor; 5] = [
+        Actor::Producer,
+        Actor::Ingest,
+        Actor::Dispatcher,
+        Actor::Operator,
+        Actor::Declarer,
+    ];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Actor::Producer => "producer",
+            Actor::Ingest => "ingest",
+            Actor::Dispatcher => "dispatcher",
+            Actor::Operator => "operator",
+            Actor::Declarer => "declarer",
+        }
+    }
+}
+
+/// What `rabbitmqctl set_permissions` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Names that may be declared and deleted.
+    pub configure: String,
+    /// Names that may be published to, and queues that may be bound.
+    pub write: String,
+    /// Names that may be consumed, and exchanges that may be bound from.
+    pub read: String,
+}
+
+const NOTHING: &str = "^$";
+
+impl Rights {
+    /// The least that an actor needs when the topology is there. Only the declarer can make it.
+    pub fn least(names: &Names, actor: Actor) -> Rights {
+        let pattern = |alternatives: &str| {
+            let prefix = names.prefix().replace('.', "\\.");
+            format!("^{prefix}\\.({alternatives})$")
+        };
+        match actor {
+            Actor::Producer => Rights {
+                configure: NOTHING.into(),
+                write: pattern("events|ordered"),
+                read: NOTHING.into(),
+            },
+            Actor::Ingest => Rights {
+                configure: NOTHING.into(),
+                write: pattern("ingest"),
+                read: NOTHING.into(),
+            },
+            // Its own listening queue at `control` is declared, bound and consumed by each process.
+            Actor::Dispatcher => Rights {
+                configure: pattern("control\\..+"),
+                write: pattern("internal|control|control\\..+|delay\\.[0-9]+"),
+                read: pattern("events|ordered|deliveries|suspects|control|control\\..+"),
+            },
+            // Replays go to `internal` or `ingest`; raw faults go back to where they were published.
+            Actor::Operator => Rights {
+                configure: pattern("control\\..+|(dead|faults)\\.lock"),
+                write: pattern("events|ordered|ingest|internal|control|control\\..+"),
+                read: pattern("control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
+            },
+            Actor::Declarer => Rights {
+                configure: pattern(".+"),
+                write: pattern(".+"),
+                read: pattern(".+"),
+            },
+        }
+    }
+}
