@@ -2,7 +2,8 @@
 //!
 //! A delay is a few hops over the ladder's levels, one after the other. Between them only what is left of it is carried
 //! (`remaining_ms`): clocks of two machines are never compared. A delay is never cut short, and its hops add up to at
-//! most 300 ms or 2 % more than it, whichever is larger. The promise to users is 1 s or 5 %: the rest is for queueing.
+//! most 300 ms or 2 % more than it, whichever is larger; where three hops don't come as close as that (one
+//! delay in fifteen), 600 ms or 3 %. The promise to users is 1 s or 5 %: the rest is for queueing.
 //!
 //! How this holds although a later hop knows nothing of the whole delay: rounding up happens once. The hop that rounds
 //! rounds to a sum of levels and carries a sum of levels; a hop that finds such a rest takes it exactly.
@@ -19,15 +20,36 @@ pub const LEVELS_MS: [u64; 30] = [
 
 const TOP: usize = LEVELS_MS.len() - 1;
 
-/// Most hops of a delay up to the top level (24 h). A longer one first takes whole days.
-pub const HOPS_MAX: usize = 3;
-/// Most hops of a delay that must be met more closely than others.
-const FINE_HOPS_MAX: usize = HOPS_MAX + 1;
+/// Most hops of a delay up to the top level (24 h); a longer one has one more per day. Three suffice nearly everywhere.
+pub const HOPS_MAX: usize = 4;
+/// Hops that are tried together: a sum of so many levels is looked for.
+const HOPS_SOUGHT: usize = HOPS_MAX - 1;
 
-/// A delay may always be longer than asked for by this, in milliseconds.
-const TOLERANCE_MS: u64 = 300;
-/// ... or by this part of it: one fiftieth, 2 %.
-const TOLERANCE_PART: u64 = 50;
+/// By how much the hops of a delay may add up to more than it.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    /// For every delay, in milliseconds.
+    least_ms: u64,
+    /// For a long one, if that is more: so many percent of it.
+    percent: u64,
+}
+
+impl Tolerance {
+    fn of(self, delay_ms: u64) -> u64 {
+        self.least_ms.max(delay_ms / 100 * self.percent)
+    }
+}
+
+/// What is aimed at.
+const NEAR: Tolerance = Tolerance {
+    least_ms: 300,
+    percent: 2,
+};
+/// For the gaps between the sums of three levels, above 18.5 s for one.
+const WIDE: Tolerance = Tolerance {
+    least_ms: 600,
+    percent: 3,
+};
 
 /// One step of a delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +70,7 @@ pub fn first_hop(delay: Duration) -> Option<Hop> {
 /// The first hop of a delay that should be met within `tolerance_ms`, for one hop more if need be; where even that doesn't
 /// suffice, as closely as any other delay. For what is timed to a slot: see `pacing`.
 pub(crate) fn fine_hop(delay_ms: u64, tolerance_ms: u64) -> Hop {
-    fewest(delay_ms, tolerance_ms, FINE_HOPS_MAX).unwrap_or_else(|| rounded(delay_ms))
+    fewest(delay_ms, tolerance_ms, HOPS_MAX).unwrap_or_else(|| rounded(delay_ms))
 }
 
 /// The next hop of a delay of which `remaining_ms` are left. None when nothing is left: due now.
@@ -56,16 +78,24 @@ pub fn next_hop(remaining_ms: u64) -> Option<Hop> {
     if remaining_ms == 0 {
         return None;
     }
-    Some(fewest(remaining_ms, 0, FINE_HOPS_MAX - 1).unwrap_or_else(|| rounded(remaining_ms)))
+    Some(fewest(remaining_ms, 0, HOPS_SOUGHT).unwrap_or_else(|| rounded(remaining_ms)))
 }
 
-/// The fewest hops that come close enough from above; for what is too long for that, the top level first.
+/// The fewest hops that come close enough from above. Where there are none (above 23 h, and above 24 h in many places), the
+/// longest level that is not too long, with the rest unrounded: that is rounded by the next hop.
 fn rounded(delay_ms: u64) -> Hop {
-    let tolerance_ms = TOLERANCE_MS.max(delay_ms / TOLERANCE_PART);
-    fewest(delay_ms, tolerance_ms, HOPS_MAX).unwrap_or_else(|| Hop {
-        level: TOP,
-        remaining_ms: delay_ms.saturating_sub(LEVELS_MS[TOP]),
-    })
+    [NEAR, WIDE]
+        .into_iter()
+        .find_map(|tolerance| fewest(delay_ms, tolerance.of(delay_ms), HOPS_SOUGHT))
+        .unwrap_or_else(|| {
+            let level = LEVELS_MS
+                .partition_point(|level_ms| *level_ms <= delay_ms)
+                .saturating_sub(1);
+            Hop {
+                level,
+                remaining_ms: delay_ms.saturating_sub(LEVELS_MS[level]),
+            }
+        })
 }
 
 /// The fewest hops, at most `hops_max`, whose sum is longer than the delay by no more than the tolerance.
@@ -147,7 +177,7 @@ mod tests {
         assert!(sum_ms >= asked_ms, "{delay:?} is cut short to {sum_ms} ms");
         let over_ms = sum_ms - asked_ms;
         assert!(
-            over_ms <= 300.max(asked_ms / 50),
+            over_ms <= 600.max(asked_ms * 3 / 100),
             "{delay:?} takes {over_ms} ms more"
         );
         assert!(
@@ -185,24 +215,40 @@ mod tests {
         assert!(walk(Duration::from_micros(200_001)).0 >= 201);
     }
 
-    /// Goal: no gap between the levels' sums is too wide, over every delay to 10 minutes and densely to a day and more.
+    /// Goal: the bounds hold for every delay, also just above a sum of levels. By walking a dense set, and all such places.
     #[test]
-    fn delays_up_to_a_day_take_at_most_three_hops() {
+    fn no_gap_between_the_sums_of_levels_is_too_wide() {
         (1..6_000).for_each(|n| check(Duration::from_millis(n)));
         (60..6_000).for_each(|n| check(Duration::from_millis(n * 100 + 1)));
-        (1..20_000).for_each(|n| check(Duration::from_millis(n * 7_919)));
+        (1..10_000).for_each(|n| check(Duration::from_millis(n * 16_183)));
+        let mut wide = 0;
+        for n in 1..10_000 {
+            let delay = Duration::from_millis(n * 8_641);
+            let over_ms = walk(delay).0 - n * 8_641;
+            wide += u32::from(over_ms > 300.max(n * 8_641 / 50));
+        }
+        assert!(wide < 1_000, "{wide} of 10,000 delays are met only widely");
+        for a in LEVELS_MS {
+            for b in LEVELS_MS {
+                check(Duration::from_millis(a + b + 1));
+                LEVELS_MS
+                    .iter()
+                    .step_by(3)
+                    .for_each(|c| check(Duration::from_millis(a + b + c + 1)));
+            }
+        }
     }
 
     /// Goal: the hops that the default schedule costs, with its jitter, are few on average.
     #[test]
-    fn the_standard_schedule_takes_two_hops_on_average() {
+    fn the_standard_schedule_takes_few_hops_on_average() {
         let schedule_s = [5u64, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
         let jittered = schedule_s
             .iter()
             .flat_map(|s| (0..100).map(move |n| s * (1_000 + n)));
         let hops: Vec<u64> = jittered.map(|ms| walk(Duration::from_millis(ms)).1).collect();
         let mean = hops.iter().sum::<u64>() as f64 / hops.len() as f64;
-        assert!(mean < 2.3, "{mean} hops on average");
+        assert!(mean < 2.5, "{mean} hops on average");
     }
 
     #[test]

@@ -26,6 +26,12 @@ fn pacer(estimate_ms: u64) -> Pacer {
     pacer
 }
 
+fn reserve(pacer: &mut Pacer, count: u32) {
+    for _ in 0..count {
+        pacer.reserve(0, ROOM, 0);
+    }
+}
+
 #[test]
 fn a_reservation_lies_at_least_one_step_ahead() {
     let first = pacer(10).reserve(5_000, ROOM, 0);
@@ -53,7 +59,7 @@ fn slots_lie_apart_by_what_an_attempt_takes_of_the_endpoints_room() {
 #[test]
 fn slots_that_have_passed_are_free_again() {
     let mut pacer = pacer(1_600);
-    (0..100).for_each(|_| drop(pacer.reserve(0, ROOM, 0)));
+    reserve(&mut pacer, 100);
     assert_eq!(
         pacer.reserve(100 * 125, ROOM, 0).delay,
         Duration::from_millis(100)
@@ -95,7 +101,7 @@ fn nobody_waits_longer_than_the_bound_and_those_without_a_slot_are_spread() {
 #[test]
 fn the_queue_gets_shorter_when_the_endpoint_recovers() {
     let mut pacer = pacer(15_000);
-    (0..150).for_each(|_| drop(pacer.reserve(0, ROOM, 0)));
+    reserve(&mut pacer, 150);
     assert!(pacer.reserve(0, ROOM, 0).delay > Duration::from_secs(150));
     (0..40).for_each(|_| pacer.observe(Duration::from_millis(50)));
     assert!(pacer.estimate() < Duration::from_millis(150));
@@ -105,8 +111,9 @@ fn the_queue_gets_shorter_when_the_endpoint_recovers() {
 /// An endpoint, its dispatcher and the ladder, simulated: all deliveries come in at 5,000/s, an attempt takes from half to
 /// one and a half times `attempt_ms`, a hop is late by up to 10 ms.
 struct Simulation {
+    /// How often deliveries parked, all together.
     parks: u64,
-    hops: u64,
+    /// When the last attempt ended.
     drained_ms: u64,
 }
 
@@ -130,7 +137,7 @@ fn simulate(backlog: u64, attempt_ms: u64, room: Room) -> Simulation {
         .map(|n| Reverse((n * 200, Happens::Arrival, 0)))
         .collect();
     let mut waiting = VecDeque::new();
-    let (mut busy, mut parks, mut hops, mut now_us) = (0, 0, 0, 0);
+    let (mut busy, mut parks, mut now_us) = (0, 0, 0);
     while let Some(Reverse((at_us, what, took_us))) = future.pop() {
         now_us = at_us;
         match what {
@@ -146,7 +153,6 @@ fn simulate(backlog: u64, attempt_ms: u64, room: Room) -> Simulation {
                 let mut hop = pacer.reserve(now_us / 1000, room, 0).hop;
                 let mut back_us = now_us;
                 loop {
-                    hops += 1;
                     back_us += LEVELS_MS[hop.level] * 1000 + below(10_000);
                     match next_hop(hop.remaining_ms) {
                         Some(next) => hop = next,
@@ -164,7 +170,6 @@ fn simulate(backlog: u64, attempt_ms: u64, room: Room) -> Simulation {
     }
     Simulation {
         parks,
-        hops,
         drained_ms: now_us / 1000,
     }
 }
@@ -189,10 +194,6 @@ fn a_backlog_of_10_000_parks_less_than_three_times_each_and_keeps_the_endpoint_b
         };
         let run = simulate(backlog, attempt_ms, room);
         let best_ms = backlog * attempt_ms / 16;
-        println!(
-            "{attempt_ms} ms, {waiting} waiting: {} parks, {} hops, {} ms, best {best_ms}",
-            run.parks, run.hops, run.drained_ms
-        );
         assert!(
             run.parks < 3 * backlog,
             "{attempt_ms} ms, {waiting} waiting: {} parks",
