@@ -1,6 +1,9 @@
 //! A cluster of three.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hooklane_testkit::eventually;
 use hooklane_testkit::rabbitmq::Cluster;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -30,18 +33,15 @@ async fn a_cluster_of_three_keeps_a_confirmed_message_without_one_node_and_takes
         .await?;
 
     cluster.node(0).kill9().await?;
-    let connection = Connection::connect(&urls[1], ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let message = hooklane_testkit::eventually(
-        "the message at node 1",
-        std::time::Duration::from_secs(60),
-        || async {
-            let got = channel
-                .basic_get("kept".into(), BasicGetOptions { no_ack: true })
-                .await?;
-            got.ok_or_else(|| anyhow::anyhow!("the queue is empty"))
-        },
-    )
+    // A get before a new leader is elected costs the connection (541), so each try has its own.
+    let message = eventually("the message at node 1", Duration::from_secs(60), || async {
+        let connection = Connection::connect(&urls[1], ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let got = channel
+            .basic_get("kept".into(), BasicGetOptions { no_ack: true })
+            .await?;
+        got.context("the queue is empty")
+    })
     .await?;
     ensure!(message.delivery.data == b"one");
     cluster.node(0).restart().await?;
