@@ -195,6 +195,11 @@ fn a_backlog_of_10_000_parks_less_than_three_times_each_and_keeps_the_endpoint_b
         let run = simulate(backlog, attempt_ms, room);
         let best_ms = backlog * attempt_ms / 16;
         assert!(
+            run.drained_ms < 3 * best_ms,
+            "{attempt_ms} ms, {waiting} waiting: {} ms, at best {best_ms}",
+            run.drained_ms
+        );
+        assert!(
             run.parks < 3 * backlog,
             "{attempt_ms} ms, {waiting} waiting: {} parks",
             run.parks
