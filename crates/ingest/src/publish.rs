@@ -1,0 +1,192 @@
+//! From a request to the broker's confirm.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use hooklane_broker::{Destination, Outgoing, SharedBroker};
+use hooklane_telemetry::{Metric, Metrics};
+use hooklane_types::{ApplicationId, Event, EventId, Internal, Registry, UnixMillis};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode};
+use tokio::sync::watch;
+
+use crate::answer::Refusal;
+use crate::body::{Bodies, Limits, holding};
+use crate::cloudevents;
+use crate::form::{self, Form};
+use crate::line::Line;
+use crate::message::{self, problem};
+use crate::settings::IngestSettings;
+use crate::trace::traceparent;
+
+/// The payload of the Svix API is JSON.
+const JSON: &str = "application/json";
+/// In place of a payload that was not asked for, or that is no JSON.
+const NO_CONTENT: &[u8] = b"{}";
+
+/// What all requests share.
+pub(crate) struct Ingest {
+    pub(crate) settings: IngestSettings,
+    pub(crate) broker: SharedBroker,
+    pub(crate) registry: watch::Receiver<Arc<Registry>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) bodies: Bodies,
+}
+
+impl Ingest {
+    /// Publishes one event and answers 202 once it is durable. What becomes known on the way is noted on the line.
+    pub(crate) async fn publish(
+        &self,
+        application: &str,
+        request: Request<Body>,
+        line: &mut Line,
+    ) -> Result<Response, Refusal> {
+        let (head, body) = request.into_parts();
+        let application = self.admit(application, &head, line)?;
+        let form = form::of(&head.headers)?;
+        line.way = form.way();
+        let with_content = with_content(head.uri.query())?;
+        let limits = Limits {
+            bytes_max: self.settings.body_bytes_max,
+            timeout: self.settings.body_timeout,
+        };
+        let (body, held) = self.bodies.read(body, limits).await?;
+        let read_at = Instant::now();
+        let event = read(form, application, &head.headers, body)?;
+        line.read(&event);
+
+        let shown = if with_content && form == Form::Message {
+            &event.payload[..]
+        } else {
+            NO_CONTENT
+        };
+        let answer = message::answer(&event, shown);
+        // The event's own body goes before the wait: the envelope holds a copy.
+        let envelope = Internal::Event(event).encode();
+        let publish = self.broker.publish(
+            Destination::IngestedEvents,
+            Outgoing::internal(envelope),
+            self.settings.publish_timeout,
+        );
+        publish.await.map_err(Refusal::Broker)?;
+        self.metrics
+            .observe(Metric::PublishSeconds, &[], read_at.elapsed().as_secs_f64());
+        Ok(accepted(holding(answer, held)))
+    }
+
+    /// Who asks, and for whom.
+    fn admit(&self, application: &str, head: &Parts, line: &mut Line) -> Result<ApplicationId, Refusal> {
+        if let Some(token) = &self.settings.token
+            && !token.is_shown_by(&head.headers)
+        {
+            return Err(Refusal::Unauthorized);
+        }
+        let unknown = || Refusal::UnknownApplication {
+            application: application.chars().take(64).collect(),
+        };
+        let application = ApplicationId::parse(application).map_err(|_| unknown())?;
+        line.application = Some(application.clone());
+        if !self.registry.borrow().knows(&application) {
+            return Err(unknown());
+        }
+        Ok(application)
+    }
+}
+
+/// Reads the body in its form and gives the event its id.
+fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes) -> Result<Event, Refusal> {
+    let accepted_at = now();
+    let traceparent = traceparent(headers);
+    match form {
+        Form::Message => {
+            let message = message::parse(&body)?;
+            let id = match &message.event_id {
+                Some(producer_id) => EventId::derived(&application, None, producer_id),
+                None => EventId::fresh(accepted_at, rand::random()),
+            };
+            Ok(Event {
+                id,
+                producer_id: message.event_id,
+                application,
+                event_type: message.event_type,
+                channels: message.channels,
+                accepted_at,
+                content_type: JSON.to_owned(),
+                traceparent,
+                headers: Vec::new(),
+                payload: message.payload,
+            })
+        }
+        Form::CloudEventBinary | Form::CloudEventStructured => {
+            let event = cloudevents::read(form, application, headers, body)?;
+            Ok(Event {
+                accepted_at,
+                traceparent,
+                ..event
+            })
+        }
+    }
+}
+
+fn accepted(body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+/// The API's `with_content`: whether the answer repeats the payload.
+fn with_content(query: Option<&str>) -> Result<bool, Refusal> {
+    let Some(query) = query else {
+        return Ok(true);
+    };
+    let mut with_content = true;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if name == "with_content" {
+            with_content = match value.as_ref() {
+                "true" => true,
+                "false" => false,
+                _ => {
+                    let wrong = problem(
+                        &["query", "with_content"],
+                        "must be true or false",
+                        "type_error.bool",
+                    );
+                    return Err(Refusal::Invalid(vec![wrong]));
+                }
+            };
+        }
+    }
+    Ok(with_content)
+}
+
+/// The wall clock, read once for each event.
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_content_is_read_as_the_api_says() {
+        assert!(with_content(None).unwrap());
+        assert!(with_content(Some("a=b")).unwrap());
+        assert!(with_content(Some("with_content=true")).unwrap());
+        assert!(!with_content(Some("x=1&with_content=false")).unwrap());
+        for wrong in ["with_content=", "with_content=0", "with_content"] {
+            assert!(
+                matches!(with_content(Some(wrong)), Err(Refusal::Invalid(_))),
+                "{wrong}"
+            );
+        }
+    }
+}
