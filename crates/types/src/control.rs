@@ -24,7 +24,10 @@ pub struct Control {
 impl Control {
     /// A message of this version.
     pub fn new(message: ControlMessage) -> Control {
-        Control { v: CONTROL_VERSION, message }
+        Control {
+            v: CONTROL_VERSION,
+            message,
+        }
     }
 }
 

@@ -123,8 +123,12 @@ pub enum DeadReason {
 
 impl DeadReason {
     /// All reasons.
-    pub const ALL: [DeadReason; 4] =
-        [DeadReason::Exhausted, DeadReason::Expired, DeadReason::Gone, DeadReason::EndpointRemoved];
+    pub const ALL: [DeadReason; 4] = [
+        DeadReason::Exhausted,
+        DeadReason::Expired,
+        DeadReason::Gone,
+        DeadReason::EndpointRemoved,
+    ];
 
     /// Its name in logs, metrics and commands.
     pub fn name(self) -> &'static str {

@@ -58,9 +58,22 @@ pub enum EnvelopeError {
 enum Head {
     Event(EventHead),
     Delivery(DeliveryHead),
-    Suspect { original: OriginalHead, deaths: u32, since: UnixMillis },
-    Dead { delivery: DeliveryHead, reason: DeadReason, at: UnixMillis },
-    Fault { reason: FaultReason, detail: String, at: UnixMillis, original: OriginalHead },
+    Suspect {
+        original: OriginalHead,
+        deaths: u32,
+        since: UnixMillis,
+    },
+    Dead {
+        delivery: DeliveryHead,
+        reason: DeadReason,
+        at: UnixMillis,
+    },
+    Fault {
+        reason: FaultReason,
+        detail: String,
+        at: UnixMillis,
+        original: OriginalHead,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,13 +144,18 @@ impl Internal {
         }
         let head_bytes = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         if head_bytes > HEAD_BYTES_MAX || bytes.len() - PREFIX_BYTES < head_bytes {
-            return Err(EnvelopeError::Broken(format!("a head of {head_bytes} bytes does not fit")));
+            return Err(EnvelopeError::Broken(format!(
+                "a head of {head_bytes} bytes does not fit"
+            )));
         }
         let payload_at = PREFIX_BYTES + head_bytes;
         let (head, rest) = postcard::take_from_bytes::<Head>(&bytes[PREFIX_BYTES..payload_at])
             .map_err(|error| EnvelopeError::Broken(error.to_string()))?;
         if !rest.is_empty() {
-            return Err(EnvelopeError::Broken(format!("{} bytes after the head", rest.len())));
+            return Err(EnvelopeError::Broken(format!(
+                "{} bytes after the head",
+                rest.len()
+            )));
         }
         Internal::join(head, bytes.slice(payload_at..))
     }
@@ -145,9 +163,10 @@ impl Internal {
     fn split(&self) -> (Head, &[u8]) {
         match self {
             Internal::Event(event) => (Head::Event(EventHead::from(event)), &event.payload),
-            Internal::Delivery(delivery) => {
-                (Head::Delivery(DeliveryHead::from(delivery)), &delivery.event.payload)
-            }
+            Internal::Delivery(delivery) => (
+                Head::Delivery(DeliveryHead::from(delivery)),
+                &delivery.event.payload,
+            ),
             Internal::Suspect(suspect) => (
                 Head::Suspect {
                     original: OriginalHead::from(&suspect.original),
@@ -157,7 +176,11 @@ impl Internal {
                 &suspect.original.message.body,
             ),
             Internal::Dead(dead) => (
-                Head::Dead { delivery: DeliveryHead::from(&dead.delivery), reason: dead.reason, at: dead.at },
+                Head::Dead {
+                    delivery: DeliveryHead::from(&dead.delivery),
+                    reason: dead.reason,
+                    at: dead.at,
+                },
                 &dead.delivery.event.payload,
             ),
             Internal::Fault(fault) => (
@@ -176,15 +199,31 @@ impl Internal {
         Ok(match head {
             Head::Event(event) => Internal::Event(event.with(payload)?),
             Head::Delivery(delivery) => Internal::Delivery(delivery.with(payload)?),
-            Head::Suspect { original, deaths, since } => {
-                Internal::Suspect(Suspect { original: original.with(payload), deaths, since })
-            }
-            Head::Dead { delivery, reason, at } => {
-                Internal::Dead(DeadLetter { delivery: delivery.with(payload)?, reason, at })
-            }
-            Head::Fault { reason, detail, at, original } => {
-                Internal::Fault(Fault { reason, detail, at, original: original.with(payload) })
-            }
+            Head::Suspect {
+                original,
+                deaths,
+                since,
+            } => Internal::Suspect(Suspect {
+                original: original.with(payload),
+                deaths,
+                since,
+            }),
+            Head::Dead { delivery, reason, at } => Internal::Dead(DeadLetter {
+                delivery: delivery.with(payload)?,
+                reason,
+                at,
+            }),
+            Head::Fault {
+                reason,
+                detail,
+                at,
+                original,
+            } => Internal::Fault(Fault {
+                reason,
+                detail,
+                at,
+                original: original.with(payload),
+            }),
         })
     }
 }
@@ -249,7 +288,10 @@ impl From<&Delivery> for DeliveryHead {
 impl DeliveryHead {
     fn with(self, payload: Bytes) -> Result<Delivery, EnvelopeError> {
         if self.endpoints.is_empty() || self.endpoints.len() > SLICE_ENDPOINTS_MAX {
-            return Err(EnvelopeError::Broken(format!("{} endpoints in one delivery", self.endpoints.len())));
+            return Err(EnvelopeError::Broken(format!(
+                "{} endpoints in one delivery",
+                self.endpoints.len()
+            )));
         }
         Ok(Delivery {
             event: self.event.with(payload)?,

@@ -111,7 +111,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, event_type: &str) -> bool {
-        TypePattern::parse(pattern).unwrap().matches(&EventType::parse(event_type).unwrap())
+        TypePattern::parse(pattern)
+            .unwrap()
+            .matches(&EventType::parse(event_type).unwrap())
     }
 
     #[test]

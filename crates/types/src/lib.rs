@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod cloudevent;
+pub mod content_type;
 pub mod control;
 pub mod delivery;
 pub mod endpoint;
@@ -11,7 +13,9 @@ pub mod message;
 pub mod registry;
 pub mod retry;
 pub mod time;
+pub mod traceparent;
 
+pub use cloudevent::{CloudEvent, CloudEventError};
 pub use delivery::{
     AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Delivery, FailureKind, HISTORY_ENTRIES_MAX,
     SLICE_ENDPOINTS_MAX,

@@ -70,7 +70,10 @@ pub struct Properties {
 impl Properties {
     /// The first header of this name; names are compared as they stand.
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
-        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value)
+        self.headers
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value)
     }
 }
 

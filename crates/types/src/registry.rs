@@ -32,12 +32,18 @@ impl Registry {
         applications: impl IntoIterator<Item = ApplicationId>,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<Registry, RegistryError> {
-        let mut registry =
-            Registry { applications: applications.into_iter().collect(), ..Registry::default() };
+        let mut registry = Registry {
+            applications: applications.into_iter().collect(),
+            ..Registry::default()
+        };
         for endpoint in endpoints {
             let endpoint = Arc::new(endpoint);
             registry.applications.insert(endpoint.application.clone());
-            registry.by_application.entry(endpoint.application.clone()).or_default().push(endpoint.clone());
+            registry
+                .by_application
+                .entry(endpoint.application.clone())
+                .or_default()
+                .push(endpoint.clone());
             if let Some(earlier) = registry.endpoints.insert(endpoint.id.clone(), endpoint) {
                 return Err(RegistryError::EndpointTwice(earlier.id.clone()));
             }

@@ -58,10 +58,14 @@ impl RetryPolicy {
     /// See [`RetryPolicyError`].
     pub fn list(delays: Vec<Duration>, jitter: f64) -> Result<RetryPolicy, RetryPolicyError> {
         if delays.len() > RETRIES_MAX {
-            return Err(RetryPolicyError::TooMany { retries: delays.len() });
+            return Err(RetryPolicyError::TooMany {
+                retries: delays.len(),
+            });
         }
         if let Some(delay) = delays.iter().find(|delay| **delay > DELAY_MAX) {
-            return Err(RetryPolicyError::TooLong { seconds: delay.as_secs() });
+            return Err(RetryPolicyError::TooLong {
+                seconds: delay.as_secs(),
+            });
         }
         if !(0.0..=1.0).contains(&jitter) {
             return Err(RetryPolicyError::Jitter);
@@ -80,7 +84,9 @@ impl RetryPolicy {
         max: Duration,
         jitter: f64,
     ) -> Result<RetryPolicy, RetryPolicyError> {
-        let retries = (attempts as usize).checked_sub(1).ok_or(RetryPolicyError::NoAttempt)?;
+        let retries = (attempts as usize)
+            .checked_sub(1)
+            .ok_or(RetryPolicyError::NoAttempt)?;
         if retries > RETRIES_MAX {
             return Err(RetryPolicyError::TooMany { retries });
         }
@@ -88,7 +94,9 @@ impl RetryPolicy {
             return Err(RetryPolicyError::Factor);
         }
         if max > DELAY_MAX || first > DELAY_MAX {
-            return Err(RetryPolicyError::TooLong { seconds: max.max(first).as_secs() });
+            return Err(RetryPolicyError::TooLong {
+                seconds: max.max(first).as_secs(),
+            });
         }
         let delays = (0..retries)
             .map(|n| {
@@ -116,7 +124,10 @@ impl RetryPolicy {
 
     /// The sum of all delays, each with its largest jitter.
     pub fn longest(&self) -> Duration {
-        self.delays.iter().map(|delay| delay.mul_f64(1.0 + self.jitter)).sum()
+        self.delays
+            .iter()
+            .map(|delay| delay.mul_f64(1.0 + self.jitter))
+            .sum()
     }
 }
 
@@ -126,8 +137,11 @@ mod tests {
 
     #[test]
     fn the_users_own_example_waits_one_two_and_four_seconds() {
-        let four = RetryPolicy::exponential(4, Duration::from_secs(1), 2.0, Duration::from_secs(60), 0.0).unwrap();
-        let delays: Vec<_> = (1..=4).map(|made| four.delay_after(made).map(|d| d.as_secs())).collect();
+        let four =
+            RetryPolicy::exponential(4, Duration::from_secs(1), 2.0, Duration::from_secs(60), 0.0).unwrap();
+        let delays: Vec<_> = (1..=4)
+            .map(|made| four.delay_after(made).map(|d| d.as_secs()))
+            .collect();
         assert_eq!(delays, [Some(1), Some(2), Some(4), None]);
         assert_eq!(four.longest(), Duration::from_secs(7));
     }
@@ -143,17 +157,30 @@ mod tests {
 
     #[test]
     fn exponential_stays_under_its_maximum() {
-        let policy = RetryPolicy::exponential(9, Duration::from_secs(1), 10.0, Duration::from_secs(60), 0.2).unwrap();
+        let policy =
+            RetryPolicy::exponential(9, Duration::from_secs(1), 10.0, Duration::from_secs(60), 0.2).unwrap();
         assert_eq!(policy.delay_after(8), Some(Duration::from_secs(60)));
     }
 
     #[test]
     fn refuses_what_makes_no_sense() {
         let second = Duration::from_secs(1);
-        assert_eq!(RetryPolicy::exponential(0, second, 2.0, second, 0.0), Err(RetryPolicyError::NoAttempt));
-        assert_eq!(RetryPolicy::exponential(2, second, f64::NAN, second, 0.0), Err(RetryPolicyError::Factor));
+        assert_eq!(
+            RetryPolicy::exponential(0, second, 2.0, second, 0.0),
+            Err(RetryPolicyError::NoAttempt)
+        );
+        assert_eq!(
+            RetryPolicy::exponential(2, second, f64::NAN, second, 0.0),
+            Err(RetryPolicyError::Factor)
+        );
         assert_eq!(RetryPolicy::list(vec![], f64::NAN), Err(RetryPolicyError::Jitter));
-        assert!(matches!(RetryPolicy::list(vec![second; 51], 0.0), Err(RetryPolicyError::TooMany { .. })));
-        assert!(matches!(RetryPolicy::list(vec![DELAY_MAX + second], 0.0), Err(RetryPolicyError::TooLong { .. })));
+        assert!(matches!(
+            RetryPolicy::list(vec![second; 51], 0.0),
+            Err(RetryPolicyError::TooMany { .. })
+        ));
+        assert!(matches!(
+            RetryPolicy::list(vec![DELAY_MAX + second], 0.0),
+            Err(RetryPolicyError::TooLong { .. })
+        ));
     }
 }
