@@ -27,8 +27,15 @@ pub(crate) struct Sending {
 
 enum Stage {
     Full(Option<Bytes>),
-    Huge { left: u64 },
-    Slow { chunk: Bytes, every: Duration, left: u64, pause: Pin<Box<Sleep>> },
+    Huge {
+        left: u64,
+    },
+    Slow {
+        chunk: Bytes,
+        every: Duration,
+        left: u64,
+        pause: Pin<Box<Sleep>>,
+    },
     Hang(Option<Bytes>),
 }
 
@@ -37,12 +44,19 @@ impl Sending {
         let stage = match body {
             Body::Full(bytes) => Stage::Full(Some(bytes).filter(|bytes| !bytes.is_empty())),
             Body::Huge { bytes } => Stage::Huge { left: bytes },
-            Body::Slow { chunk, every, count } => {
-                Stage::Slow { chunk, every, left: count, pause: Box::pin(sleep(every)) }
-            }
+            Body::Slow { chunk, every, count } => Stage::Slow {
+                chunk,
+                every,
+                left: count,
+                pause: Box::pin(sleep(every)),
+            },
             Body::Hang { first } => Stage::Hang(Some(first).filter(|bytes| !bytes.is_empty())),
         };
-        Sending { stage, bytes_sent, _in_flight: in_flight }
+        Sending {
+            stage,
+            bytes_sent,
+            _in_flight: in_flight,
+        }
     }
 }
 
@@ -51,14 +65,21 @@ impl Stage {
         match self {
             Stage::Full(bytes) => Poll::Ready(bytes.take()),
             // Nothing wakes this body again: only the peer or the receiver's end does away with it.
-            Stage::Hang(first) => first.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes))),
+            Stage::Hang(first) => first
+                .take()
+                .map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes))),
             Stage::Huge { left: 0 } | Stage::Slow { left: 0, .. } => Poll::Ready(None),
             Stage::Huge { left } => {
                 let length = (*left).min(HUGE_CHUNK_BYTES as u64);
                 *left -= length;
                 Poll::Ready(Some(Bytes::from_static(&ZEROS[..length as usize])))
             }
-            Stage::Slow { chunk, every, left, pause } => {
+            Stage::Slow {
+                chunk,
+                every,
+                left,
+                pause,
+            } => {
                 if pause.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }

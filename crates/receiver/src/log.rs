@@ -6,6 +6,8 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 
+use crate::verdict::Verdict;
+
 /// Counts per webhook-id stop growing here (about 1 GiB): a receiver may run for weeks.
 const IDS_COUNTED_MAX: usize = 8_000_000;
 /// Counts per path stop growing here: the peer chooses the paths.
@@ -38,6 +40,8 @@ pub struct Request {
     pub server_name: Option<Arc<str>>,
     /// The client certificate (DER), when the TLS configuration asked for one and got it.
     pub client_certificate: Option<Bytes>,
+    /// What the verifier said about the signature, where there is one.
+    pub verdict: Option<Verdict>,
 }
 
 impl Request {
@@ -61,6 +65,8 @@ pub struct Log {
     by_path: HashMap<Arc<str>, PathLog>,
     ids: usize,
     ids_uncounted: u64,
+    valid: u64,
+    invalid: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,11 +84,18 @@ impl Log {
             by_path: HashMap::new(),
             ids: 0,
             ids_uncounted: 0,
+            valid: 0,
+            invalid: 0,
         }
     }
 
     pub(crate) fn add(&mut self, request: Request) {
         self.total += 1;
+        match &request.verdict {
+            Some(Verdict::Valid) => self.valid += 1,
+            Some(Verdict::Invalid(_)) => self.invalid += 1,
+            None => {}
+        }
         self.count(&request);
         if self.kept_max == 0 {
             return;
@@ -152,7 +165,20 @@ impl Log {
     /// How often each webhook-id arrived at this path.
     pub fn by_webhook_id_at(&self, path: &str) -> HashMap<String, u64> {
         let ids = self.by_path.get(path).map(|path| &path.ids);
-        ids.into_iter().flatten().map(|(id, count)| (id.to_string(), *count)).collect()
+        ids.into_iter()
+            .flatten()
+            .map(|(id, count)| (id.to_string(), *count))
+            .collect()
+    }
+
+    /// How many requests had a valid signature.
+    pub fn valid(&self) -> u64 {
+        self.valid
+    }
+
+    /// How many requests had none, or a wrong one, where a verifier was set.
+    pub fn invalid(&self) -> u64 {
+        self.invalid
     }
 
     /// Requests whose id was not counted, because 8,000,000 ids or 100,000 paths had been.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hooklane_signing::Verifier;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -15,6 +16,7 @@ use crate::log::{Log, Request};
 use crate::reply::Reply;
 use crate::script::{Scripts, lock};
 use crate::server::{Shared, accept};
+use crate::verdict::Verifiers;
 
 /// How a receiver is set up. [`Options::default`] listens on a free port of 127.0.0.1, without TLS.
 #[derive(Clone, Debug)]
@@ -77,11 +79,15 @@ impl Receiver {
     /// # Errors
     /// [`Error::Listen`] when the address cannot be had.
     pub async fn start(options: Options) -> Result<Receiver, Error> {
-        let failed = |source| Error::Listen { address: options.listen, source };
+        let failed = |source| Error::Listen {
+            address: options.listen,
+            source,
+        };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
             scripts: Scripts::new(),
+            verifiers: Verifiers::default(),
             log: Mutex::new(Log::new(options.requests_kept_max)),
             arrivals: watch::Sender::new(0),
             connections_opened: AtomicU64::new(0),
@@ -97,7 +103,11 @@ impl Receiver {
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.map(|config| acceptor(config, options.protocol));
         shared.tasks.spawn(accept(listener, tls, shared.clone()));
-        Ok(Receiver { address, scheme, shared })
+        Ok(Receiver {
+            address,
+            scheme,
+            shared,
+        })
     }
 
     /// The address it listens on, with the port that it got.
@@ -130,6 +140,16 @@ impl Receiver {
         self.shared.scripts.set_default(replies.into_iter().collect());
     }
 
+    /// Verifies the signatures of requests to a path from now on. Scripts see the verdict; nothing is refused by itself.
+    pub fn verify(&self, path: &str, verifier: Verifier) {
+        self.shared.verifiers.set(path, verifier);
+    }
+
+    /// Verifies the requests to all paths that have no verifier of their own.
+    pub fn verify_default(&self, verifier: Verifier) {
+        self.shared.verifiers.set_default(verifier);
+    }
+
     /// The requests that are kept, oldest first.
     pub fn received(&self) -> Vec<Request> {
         self.look(|log| log.requests().cloned().collect())
@@ -137,7 +157,12 @@ impl Receiver {
 
     /// The kept requests of one path, oldest first.
     pub fn received_at(&self, path: &str) -> Vec<Request> {
-        self.look(|log| log.requests().filter(|request| request.path.as_ref() == path).cloned().collect())
+        self.look(|log| {
+            log.requests()
+                .filter(|request| request.path.as_ref() == path)
+                .cloned()
+                .collect()
+        })
     }
 
     /// Reads the log in place; arrivals wait meanwhile.
@@ -190,7 +215,8 @@ impl Receiver {
     /// # Errors
     /// [`Error::Deadline`] with how many came.
     pub async fn wait_for(&self, count: u64, deadline: Duration) -> Result<(), Error> {
-        self.wait_until(&format!("{count} requests"), deadline, |log| log.total() >= count).await
+        self.wait_until(&format!("{count} requests"), deadline, |log| log.total() >= count)
+            .await
     }
 
     /// Waits until `count` requests have arrived at a path.
@@ -199,7 +225,8 @@ impl Receiver {
     /// [`Error::Deadline`] with how many came.
     pub async fn wait_for_at(&self, path: &str, count: u64, deadline: Duration) -> Result<(), Error> {
         let what = format!("{count} requests at {path}");
-        self.wait_until(&what, deadline, |log| log.count_at(path) >= count).await
+        self.wait_until(&what, deadline, |log| log.count_at(path) >= count)
+            .await
     }
 
     /// Waits until the predicate holds; it is asked now and after every arrival (so it should be cheap).
@@ -219,12 +246,19 @@ impl Receiver {
                 if self.look(&mut holds) {
                     return;
                 }
-                arrivals.changed().await.expect("the receiver holds the sender for as long as it lives");
+                arrivals
+                    .changed()
+                    .await
+                    .expect("the receiver holds the sender for as long as it lives");
             }
         };
         match tokio::time::timeout(deadline, waiting).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(Error::Deadline { what: what.to_owned(), deadline, seen: self.look(describe) }),
+            Err(_) => Err(Error::Deadline {
+                what: what.to_owned(),
+                deadline,
+                seen: self.look(describe),
+            }),
         }
     }
 
@@ -258,7 +292,19 @@ fn describe(log: &Log) -> String {
         .requests()
         .rev()
         .take(LAST)
-        .map(|request| format!("{} {} {}", request.method, request.path, request.webhook_id().unwrap_or("-")))
+        .map(|request| {
+            format!(
+                "{} {} {}",
+                request.method,
+                request.path,
+                request.webhook_id().unwrap_or("-")
+            )
+        })
         .collect();
-    format!("{} requests came, {} deliveries; the last: [{}]", log.total(), log.distinct(), last.join(", "))
+    format!(
+        "{} requests came, {} deliveries; the last: [{}]",
+        log.total(),
+        log.distinct(),
+        last.join(", ")
+    )
 }

@@ -71,7 +71,11 @@ impl Reply {
     /// If it is no HTTP status (100 to 999).
     pub fn status(status: u16) -> Reply {
         let status = StatusCode::from_u16(status).expect("a scripted status is between 100 and 999");
-        Reply::from(Action::Answer { status, headers: HeaderMap::new(), body: Body::Full(Bytes::new()) })
+        Reply::from(Action::Answer {
+            status,
+            headers: HeaderMap::new(),
+            body: Body::Full(Bytes::new()),
+        })
     }
 
     /// `302 Found` to another address.
@@ -109,7 +113,11 @@ impl Reply {
 
     /// `200 OK` and a body that trickles: `chunk`, `count` times, one per `every`.
     pub fn slow_body(chunk: impl Into<Bytes>, every: Duration, count: u64) -> Reply {
-        Reply::ok().with(Body::Slow { chunk: chunk.into(), every, count })
+        Reply::ok().with(Body::Slow {
+            chunk: chunk.into(),
+            every,
+            count,
+        })
     }
 
     /// Adds a header; nothing for replies that do not answer.
@@ -119,7 +127,10 @@ impl Reply {
     pub fn header(mut self, name: &str, value: &str) -> Reply {
         if let Action::Answer { headers, .. } = &mut self.action {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a scripted header has a valid name");
-            headers.append(name, HeaderValue::from_str(value).expect("a scripted header has a valid value"));
+            headers.append(
+                name,
+                HeaderValue::from_str(value).expect("a scripted header has a valid value"),
+            );
         }
         self
     }
@@ -146,6 +157,9 @@ impl Reply {
 
 impl From<Action> for Reply {
     fn from(action: Action) -> Reply {
-        Reply { delay_before: Duration::ZERO, action }
+        Reply {
+            delay_before: Duration::ZERO,
+            action,
+        }
     }
 }

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::log::Request;
 use crate::reply::Reply;
@@ -21,7 +21,10 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     pub(crate) fn new() -> Scripts {
-        Scripts { by_path: Mutex::default(), default: Mutex::new(sequence(vec![Reply::ok()])) }
+        Scripts {
+            by_path: Mutex::default(),
+            default: Mutex::new(sequence(vec![Reply::ok()])),
+        }
     }
 
     pub(crate) fn set(&self, path: &str, replies: Vec<Reply>) {
@@ -38,11 +41,10 @@ impl Scripts {
 
     /// The reply that is due for this request. Closures run outside the lock, so they may be slow or script again.
     pub(crate) fn next(&self, request: &Request) -> Reply {
-        let taken = match lock(&self.by_path).get_mut(request.path.as_ref()) {
-            Some(script) => Some(script.advance()),
-            None => None,
-        };
-        let taken = taken.unwrap_or_else(|| lock(&self.default).advance());
+        let of_path = lock(&self.by_path)
+            .get_mut(request.path.as_ref())
+            .map(Script::advance);
+        let taken = of_path.unwrap_or_else(|| lock(&self.default).advance());
         match taken {
             Taken::Reply(reply) => reply,
             Taken::Decide(decide) => decide(request),
@@ -73,10 +75,13 @@ fn sequence(mut replies: Vec<Reply>) -> Script {
     if replies.is_empty() {
         replies.push(Reply::ok());
     }
-    Script::Sequence { replies: replies.into(), next: 0 }
+    Script::Sequence {
+        replies: replies.into(),
+        next: 0,
+    }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A closure of the user may panic; the data under our locks is whole at every such point.
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

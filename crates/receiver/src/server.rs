@@ -24,6 +24,7 @@ use crate::receiver::Protocol;
 use crate::reply::{Action, Body, Reply};
 use crate::script::{Scripts, lock};
 use crate::socket::Socket;
+use crate::verdict::Verifiers;
 
 /// After an accept that failed (out of file descriptors) the next one waits this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
@@ -33,6 +34,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// What the accept loop, its connections and the `Receiver` share.
 pub(crate) struct Shared {
     pub(crate) scripts: Scripts,
+    pub(crate) verifiers: Verifiers,
     pub(crate) log: Mutex<Log>,
     /// Goes up with every request; waiters hang on it.
     pub(crate) arrivals: watch::Sender<u64>,
@@ -181,7 +183,9 @@ impl Connection {
     }
 
     fn describe(&self, head: http::request::Parts, body: Bytes) -> Request {
+        let verdict = self.shared.verifiers.judge(head.uri.path(), &head.headers, &body);
         Request {
+            verdict,
             at: Instant::now(),
             wall_clock: SystemTime::now(),
             method: head.method,
@@ -202,7 +206,11 @@ impl Connection {
             tokio::time::sleep(reply.delay_before).await;
         }
         match reply.action {
-            Action::Answer { status, headers, body } => {
+            Action::Answer {
+                status,
+                headers,
+                body,
+            } => {
                 let mut response = self.answer(status, body, in_flight);
                 *response.headers_mut() = headers;
                 return response;

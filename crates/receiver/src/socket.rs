@@ -17,7 +17,10 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, reset_on_drop: Arc<AtomicBool>) -> Socket {
-        Socket { stream, reset_on_drop }
+        Socket {
+            stream,
+            reset_on_drop,
+        }
     }
 }
 
