@@ -1,1 +1,31 @@
 #![doc = include_str!("../README.md")]
+
+mod attempt;
+mod backlog;
+mod claims;
+mod clock;
+mod core;
+mod endpoints;
+mod error;
+mod faults;
+#[cfg(test)]
+mod fixtures;
+mod gate;
+mod intake;
+mod labels;
+mod park;
+mod process;
+mod report;
+mod route;
+mod run;
+mod serve;
+mod settings;
+mod settle;
+mod status;
+mod suspects;
+mod unknown;
+mod worker;
+
+pub use error::DispatcherError;
+pub use run::run;
+pub use settings::{DispatcherSettings, Shutdown, UserApplications};

@@ -1,0 +1,112 @@
+//! What all tasks of a dispatcher share.
+
+use std::sync::Arc;
+
+use hooklane_broker::{Ack, SharedBroker};
+use hooklane_egress::Client;
+use hooklane_telemetry::Metrics;
+use hooklane_types::Registry;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use crate::claims::Claims;
+use crate::clock::Clock;
+use crate::endpoints::{Endpoints, Moment};
+use crate::settings::{DispatcherSettings, Shutdown};
+use crate::settle::{GivenBack, Settle};
+use crate::unknown::Unknown;
+
+/// The ports, and the state of this process.
+pub(crate) struct Core {
+    pub(crate) settings: DispatcherSettings,
+    pub(crate) broker: SharedBroker,
+    pub(crate) client: Client,
+    registry: watch::Receiver<Arc<Registry>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) clock: Clock,
+    pub(crate) claims: Claims,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) unknown: Unknown,
+    pub(crate) settle: Settle,
+    /// Exchange that only Hooklane's ingest may write to.
+    pub(crate) ingest_exchange: String,
+}
+
+impl Core {
+    pub(crate) fn new(
+        settings: DispatcherSettings,
+        broker: SharedBroker,
+        client: Client,
+        registry: watch::Receiver<Arc<Registry>>,
+        (metrics, shutdown): (Arc<Metrics>, Shutdown),
+    ) -> Core {
+        Core {
+            clock: Clock::new(),
+            claims: Claims::new(settings.claim_entries_max),
+            endpoints: Endpoints::new(metrics.clone()),
+            unknown: Unknown::default(),
+            settle: Settle::new(broker.clone(), settings.publish_timeout),
+            ingest_exchange: format!("{}.ingest", settings.prefix),
+            settings,
+            broker,
+            client,
+            registry,
+            metrics,
+            shutdown,
+        }
+    }
+
+    /// The registry in force.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.borrow().clone()
+    }
+
+    /// Follows the registry.
+    pub(crate) fn registry_changes(&self) -> watch::Receiver<Arc<Registry>> {
+        self.registry.clone()
+    }
+
+    /// Now, on both clocks.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            wall: self.clock.now(),
+            monotonic_ms: self.clock.monotonic_ms(),
+        }
+    }
+
+    /// Whether the process takes nothing new.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shutdown.stop.is_cancelled()
+    }
+}
+
+/// One message in hand.
+#[derive(Clone, Copy)]
+pub(crate) struct InHand<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) ack: &'a dyn Ack,
+    /// The attempts that messages of this kind may make at once.
+    pub(crate) attempts: &'a Semaphore,
+}
+
+impl<'a> InHand<'a> {
+    /// Waits for everything that an attempt needs before its endpoint is looked at: the broker takes its outcome, and
+    /// there is room for it. A process that stops begins none.
+    pub(crate) async fn may_attempt(&self) -> Result<SemaphorePermit<'a>, GivenBack> {
+        let ready = async {
+            let permit = self.attempts.acquire().await;
+            self.core.settle.ready().await;
+            permit
+        };
+        let permit = tokio::select! {
+            biased;
+            () = self.core.shutdown.stop.cancelled() => return Err(GivenBack),
+            permit = ready => permit.map_err(|_| GivenBack)?,
+        };
+        if self.ack.is_live() {
+            Ok(permit)
+        } else {
+            Err(GivenBack)
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What this process knows of each endpoint: how it stands, its attempts in flight, its slots. Soft state: lost with the
+//! process, dropped when the endpoint leaves the registry.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hooklane_policy::health::{AttemptToken, Health};
+use hooklane_policy::pacing::{Pacer, Reservation, Room};
+use hooklane_telemetry::{Metric, Metrics};
+use hooklane_types::control::{EndpointCondition, EndpointStatus};
+use hooklane_types::{Endpoint, EndpointId, Registry, UnixMillis};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::labels::Labels;
+
+/// Deliveries wait in memory for an attempt of their endpoint to end when that is to be expected within this time, in
+/// milliseconds; what would wait longer parks, so that a slow endpoint does not fill the process.
+const WAIT_EXPECTED_MAX_MS: f64 = 100.0;
+/// Most deliveries of one endpoint that wait so.
+const WAITING_MAX: usize = 1_024;
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) wall: UnixMillis,
+    pub(crate) monotonic_ms: u64,
+}
+
+/// How an endpoint stands, asked before an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// Serve it.
+    Well,
+    /// It answered 410.
+    Gone,
+    /// It asked for a pause.
+    Paused { until: UnixMillis },
+    /// An attempt hangs. Its timeout ends it at the latest, on the monotonic clock.
+    Sick { until_ms: u64 },
+}
+
+struct State {
+    health: Health,
+    pacer: Pacer,
+    paused_until: Option<UnixMillis>,
+    gone: bool,
+    slots: Arc<Semaphore>,
+    slots_max: u32,
+    last: Option<(&'static str, UnixMillis)>,
+}
+
+/// The soft state of one endpoint.
+pub(crate) struct EndpointState {
+    pub(crate) label: Arc<str>,
+    waiting: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+/// An attempt's place at its endpoint. Ends with [`Slot::end`], or, when the attempt was broken off, by being dropped.
+pub(crate) struct Slot {
+    endpoint: Arc<EndpointState>,
+    token: Option<AttemptToken>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// The attempt ended.
+    pub(crate) fn end(mut self, outcome: &'static str, success: bool, took: Duration, now: UnixMillis) {
+        let mut state = self.endpoint.lock();
+        if let Some(token) = self.token.take() {
+            state.health.end(token, success);
+        }
+        state.pacer.observe(took);
+        state.last = Some((outcome, now));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.endpoint.lock().health.end(token, false);
+        }
+    }
+}
+
+impl EndpointState {
+    fn new(label: Arc<str>, slots_max: u32) -> EndpointState {
+        EndpointState {
+            label,
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            state: Mutex::new(State {
+                health: Health::new(),
+                pacer: Pacer::new(),
+                paused_until: None,
+                gone: false,
+                slots: Arc::new(Semaphore::new(slots_max as usize)),
+                slots_max,
+                last: None,
+            }),
+        }
+    }
+
+    /// How the endpoint stands now.
+    pub(crate) fn standing(&self, endpoint: &Endpoint, now: Moment) -> Standing {
+        let mut state = self.lock();
+        if state.gone {
+            return Standing::Gone;
+        }
+        match state.paused_until {
+            Some(until) if until > now.wall => return Standing::Paused { until },
+            _ => state.paused_until = None,
+        }
+        match state.health.sick_since(now.monotonic_ms) {
+            Some(since_ms) => Standing::Sick {
+                until_ms: since_ms.saturating_add(endpoint.timeout.as_millis() as u64),
+            },
+            None => Standing::Well,
+        }
+    }
+
+    /// A free place for an attempt, waited for where that is to be expected soon. None: over the limit.
+    pub(crate) async fn slot(self: &Arc<Self>, now: Moment, deadline: Duration) -> Option<Slot> {
+        let (slots, waiting_max) = {
+            let state = self.lock();
+            (state.slots.clone(), waiting_max(&state) as usize)
+        };
+        if let Ok(permit) = slots.clone().try_acquire_owned() {
+            return Some(self.begin(permit, now.monotonic_ms));
+        }
+        if WAITING_MAX - self.waiting.available_permits() >= waiting_max {
+            return None;
+        }
+        let waiting = self.waiting.clone().try_acquire_owned().ok()?;
+        let waited_from = tokio::time::Instant::now();
+        let permit = tokio::time::timeout(deadline, slots.acquire_owned())
+            .await
+            .ok()?
+            .ok()?;
+        drop(waiting);
+        let waited_ms = waited_from.elapsed().as_millis() as u64;
+        Some(self.begin(permit, now.monotonic_ms + waited_ms))
+    }
+
+    fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit, now_ms: u64) -> Slot {
+        let token = self.lock().health.begin(now_ms);
+        Slot {
+            endpoint: self.clone(),
+            token: Some(token),
+            _permit: permit,
+        }
+    }
+
+    /// The endpoint's next free slot for a delivery that parks; `free_from_ms` on the monotonic clock.
+    pub(crate) fn reserve(&self, now_ms: u64, free_from_ms: u64) -> Reservation {
+        let mut state = self.lock();
+        let room = Room {
+            concurrency: state.slots_max,
+            waiting: waiting_max(&state),
+        };
+        state.pacer.reserve(now_ms, room, free_from_ms)
+    }
+
+    /// It answered 410: it gets nothing more.
+    pub(crate) fn mark_gone(&self) {
+        self.lock().gone = true;
+    }
+
+    /// It asked for a pause. The longest one holds.
+    pub(crate) fn pause_until(&self, until: UnixMillis) {
+        let mut state = self.lock();
+        state.paused_until = Some(state.paused_until.map_or(until, |earlier| earlier.max(until)));
+    }
+
+    fn in_flight(state: &State) -> u32 {
+        state
+            .slots_max
+            .saturating_sub(state.slots.available_permits() as u32)
+    }
+
+    /// The file changed: what it says now holds, and an endpoint that was gone gets another chance.
+    fn configure(&self, endpoint: &Endpoint) {
+        let mut state = self.lock();
+        state.gone = false;
+        if state.slots_max != endpoint.max_in_flight {
+            // Attempts in flight keep their permits of the old set; for one attempt's time both counts may be in use.
+            state.slots = Arc::new(Semaphore::new(endpoint.max_in_flight as usize));
+            state.slots_max = endpoint.max_in_flight;
+        }
+    }
+
+    fn status(&self, id: &EndpointId, disabled: bool, now: Moment) -> EndpointStatus {
+        let state = self.lock();
+        let condition = if disabled {
+            EndpointCondition::Disabled
+        } else if state.gone {
+            EndpointCondition::Gone
+        } else if state.paused_until.is_some_and(|until| until > now.wall) {
+            EndpointCondition::Paused
+        } else if state.health.is_sick(now.monotonic_ms) {
+            EndpointCondition::Sick
+        } else {
+            EndpointCondition::Ok
+        };
+        EndpointStatus {
+            id: id.clone(),
+            state: condition,
+            in_flight: EndpointState::in_flight(&state),
+            last_outcome: state.last.map(|(outcome, _)| outcome.to_owned()),
+            last_at: state.last.map(|(_, at)| at),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock; soft state is good enough after it all the same.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many may wait so that the last of them is served within [`WAIT_EXPECTED_MAX_MS`].
+fn waiting_max(state: &State) -> u32 {
+    let attempt_ms = state.pacer.estimate().as_secs_f64() * 1000.0;
+    let rounds = WAIT_EXPECTED_MAX_MS / attempt_ms.max(1.0);
+    (f64::from(state.slots_max) * rounds).min(WAITING_MAX as f64) as u32
+}
+
+/// The soft state of all endpoints that this process has had to do with.
+pub(crate) struct Endpoints {
+    labels: Labels,
+    states: Mutex<HashMap<EndpointId, Arc<EndpointState>>>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Endpoints {
+        Endpoints {
+            labels: Labels::new(metrics),
+            states: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The state of one endpoint, made when it is asked for first.
+    pub(crate) fn of(&self, endpoint: &Endpoint) -> Arc<EndpointState> {
+        let mut states = self.lock();
+        if let Some(state) = states.get(&endpoint.id) {
+            return state.clone();
+        }
+        let state = Arc::new(EndpointState::new(
+            self.labels.label(&endpoint.id),
+            endpoint.max_in_flight,
+        ));
+        states.insert(endpoint.id.clone(), state.clone());
+        state
+    }
+
+    /// Another registry is in force: endpoints that left are forgotten, the others configured anew.
+    pub(crate) fn follow(&self, registry: &Registry) {
+        let mut states = self.lock();
+        states.retain(|id, state| match registry.endpoint(id) {
+            Some(endpoint) => {
+                state.configure(endpoint);
+                true
+            }
+            None => {
+                self.labels.forget(id);
+                false
+            }
+        });
+    }
+
+    /// How each endpoint stands, in no order.
+    pub(crate) fn status(&self, registry: &Registry, now: Moment) -> Vec<EndpointStatus> {
+        let states = self.lock();
+        states
+            .iter()
+            .map(|(id, state)| {
+                let disabled = registry.endpoint(id).is_some_and(|endpoint| endpoint.disabled);
+                state.status(id, disabled, now)
+            })
+            .collect()
+    }
+
+    /// Sets the gauges that follow from the state: sick endpoints, attempts in flight per endpoint.
+    pub(crate) fn measure(&self, metrics: &Metrics, now: Moment) {
+        let states = self.lock();
+        let (mut sick, mut in_flight) = (0u32, HashMap::<&str, u32>::new());
+        for state in states.values() {
+            let guard = state.lock();
+            sick += u32::from(guard.health.is_sick(now.monotonic_ms));
+            *in_flight.entry(&state.label).or_default() += EndpointState::in_flight(&guard);
+        }
+        metrics.set(Metric::EndpointsSick, &[], f64::from(sick));
+        for (label, count) in in_flight {
+            metrics.set(Metric::EndpointInFlight, &[label], f64::from(count));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<EndpointState>>> {
+        // A map of shared states is whole after any panic.
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    fn moment(ms: u64) -> Moment {
+        Moment {
+            wall: UnixMillis(1_000_000 + ms as i64),
+            monotonic_ms: ms,
+        }
+    }
+
+    fn known() -> (Endpoints, Endpoint, Arc<EndpointState>) {
+        let endpoints = Endpoints::new(Arc::new(Metrics::new()));
+        let endpoint = fixtures::endpoint("ep_1", "http://127.0.0.1:1/");
+        let state = endpoints.of(&endpoint);
+        (endpoints, endpoint, state)
+    }
+
+    #[tokio::test]
+    async fn a_hanging_attempt_makes_an_endpoint_sick_until_it_ends() {
+        // Goal: over a second in flight without a success is sick; a broken-off attempt ends that as well as a failed one.
+        let (_, endpoint, state) = known();
+        let slot = state.slot(moment(0), Duration::ZERO).await.unwrap();
+        assert_eq!(state.standing(&endpoint, moment(900)), Standing::Well);
+        assert_eq!(
+            state.standing(&endpoint, moment(1_500)),
+            Standing::Sick { until_ms: 15_000 }
+        );
+        drop(slot);
+        assert_eq!(state.standing(&endpoint, moment(1_500)), Standing::Well);
+    }
+
+    #[tokio::test]
+    async fn attempts_at_once_are_bounded_and_freed() {
+        // Goal: with four places the fifth attempt finds none, until one ends.
+        let (_, _, state) = known();
+        let mut slots = Vec::new();
+        for _ in 0..4 {
+            slots.push(state.slot(moment(0), Duration::ZERO).await.unwrap());
+        }
+        assert!(state.slot(moment(0), Duration::ZERO).await.is_none());
+        slots
+            .pop()
+            .unwrap()
+            .end("2xx", true, Duration::from_millis(3), UnixMillis(0));
+        assert!(state.slot(moment(0), Duration::ZERO).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn gone_ends_with_a_change_of_the_file_and_state_with_the_endpoint() {
+        // Goal: 410 holds until a new registry; a removed endpoint leaves no state behind.
+        let (endpoints, endpoint, state) = known();
+        state.mark_gone();
+        assert_eq!(state.standing(&endpoint, moment(0)), Standing::Gone);
+        endpoints.follow(&Registry::new([], [endpoint.clone()]).unwrap());
+        assert_eq!(state.standing(&endpoint, moment(0)), Standing::Well);
+        assert!(Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
+        endpoints.follow(&Registry::default());
+        assert!(endpoints.status(&Registry::default(), moment(0)).is_empty());
+        assert!(!Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
+    }
+
+    #[tokio::test]
+    async fn the_longest_pause_holds_and_ends_by_itself() {
+        // Goal: a shorter Retry-After does not cut a longer one; past its end the endpoint is served again.
+        let (_, endpoint, state) = known();
+        state.pause_until(UnixMillis(1_005_000));
+        state.pause_until(UnixMillis(1_002_000));
+        assert_eq!(
+            state.standing(&endpoint, moment(4_999)),
+            Standing::Paused {
+                until: UnixMillis(1_005_000)
+            }
+        );
+        assert_eq!(state.standing(&endpoint, moment(5_000)), Standing::Well);
+    }
+}

@@ -1,0 +1,84 @@
+//! Where a delivery waits that cannot be attempted now: no attempt is spent, and it keeps its id and its count.
+//!
+//! This is the place that lanes will take over: what is parked here for a sick, limited or paused endpoint will go to a
+//! queue of its own instead of the delay ladder.
+
+use std::time::Duration;
+
+use hooklane_policy::ladder::{self, Hop};
+
+use crate::endpoints::{EndpointState, Moment, Standing};
+
+/// First wait of a delivery for a disabled endpoint; it doubles from park to park.
+const DISABLED_WAIT_MIN: Duration = Duration::from_secs(30);
+/// ... up to this: what waits is served within it after the endpoint was enabled.
+const DISABLED_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Doublings from the first to the longest wait.
+const DISABLED_DOUBLINGS_MAX: u32 = 4;
+/// Share of a wait that is added at random, so that what was parked in one moment does not come back in one.
+const DISABLED_SPREAD: f64 = 0.25;
+
+/// Why no attempt can be made now. A closed set: it is a metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParkReason {
+    /// An attempt hangs.
+    Sick,
+    /// All its attempts are in flight.
+    Limit,
+    /// It asked for a pause.
+    Paused,
+    /// It is disabled.
+    Disabled,
+}
+
+impl ParkReason {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ParkReason::Sick => "sick",
+            ParkReason::Limit => "limit",
+            ParkReason::Paused => "paused",
+            ParkReason::Disabled => "disabled",
+        }
+    }
+}
+
+/// The way to the endpoint's next free slot. `standing` is why there is none now; `Well` means over the limit.
+pub(crate) fn reserve(state: &EndpointState, standing: Standing, now: Moment) -> (ParkReason, Hop) {
+    let (reason, free_from_ms) = match standing {
+        Standing::Well | Standing::Gone => (ParkReason::Limit, now.monotonic_ms),
+        Standing::Sick { until_ms } => (ParkReason::Sick, until_ms),
+        Standing::Paused { until } => (
+            ParkReason::Paused,
+            now.monotonic_ms + until.since(now.wall).as_millis() as u64,
+        ),
+    };
+    (reason, state.reserve(now.monotonic_ms, free_from_ms).hop)
+}
+
+/// The wait of a delivery whose endpoint is disabled, which has parked `parks` times before.
+pub(crate) fn disabled(parks: u32, jitter: f64) -> Option<Hop> {
+    let wait = DISABLED_WAIT_MIN * 2u32.pow(parks.min(DISABLED_DOUBLINGS_MAX));
+    ladder::first_hop(
+        wait.min(DISABLED_WAIT_MAX)
+            .mul_f64(1.0 + DISABLED_SPREAD * jitter),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disabled_endpoint_is_asked_for_ever_more_rarely_but_at_least_every_few_minutes() {
+        // Goal: 30 s at first, never over 5 min plus spread, however often it parked.
+        let wait_ms = |parks, jitter| {
+            let hop = disabled(parks, jitter).unwrap();
+            ladder::LEVELS_MS[hop.level] + hop.remaining_ms
+        };
+        assert_eq!(wait_ms(0, 0.0), 30_000);
+        assert!(wait_ms(1, 0.0) >= 60_000);
+        for parks in [4, 5, 1_000, u32::MAX] {
+            assert!((300_000..400_000).contains(&wait_ms(parks, 1.0)), "{parks}");
+        }
+    }
+}

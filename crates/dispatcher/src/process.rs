@@ -1,0 +1,225 @@
+//! One message of a work queue, from its bytes to the point where it may be acked.
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use hooklane_telemetry::Metric;
+use hooklane_types::{
+    Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, RawMessage, SLICE_ENDPOINTS_MAX,
+};
+
+use crate::claims::{self, Verdict};
+use crate::core::InHand;
+use crate::intake::{self, Refusal};
+use crate::report;
+use crate::route::{self, Routing};
+use crate::serve::{self, Progress};
+use crate::settle::{Consequence, GivenBack, Later};
+
+/// Slices of one event that are published at once: enough to fill a round trip to the broker, few enough that one event
+/// for thousands of endpoints does not hold the memory of all its slices.
+const SLICES_AT_ONCE: usize = 8;
+
+/// Why a message was not processed to its end.
+#[derive(Debug)]
+pub(crate) enum Unprocessed {
+    /// It comes again.
+    GivenBack,
+    /// Another version of Hooklane must read it.
+    Newer { version: u8 },
+    /// It is a fault.
+    Refused {
+        refusal: Refusal,
+        event: Option<EventId>,
+    },
+}
+
+impl From<GivenBack> for Unprocessed {
+    fn from(_: GivenBack) -> Unprocessed {
+        Unprocessed::GivenBack
+    }
+}
+
+impl From<Refusal> for Unprocessed {
+    fn from(refusal: Refusal) -> Unprocessed {
+        Unprocessed::Refused { refusal, event: None }
+    }
+}
+
+impl From<EnvelopeError> for Unprocessed {
+    fn from(error: EnvelopeError) -> Unprocessed {
+        match error {
+            EnvelopeError::Newer { version } => Unprocessed::Newer { version },
+            error => Refusal::new(FaultReason::Malformed, error.to_string()).into(),
+        }
+    }
+}
+
+/// Processes a message. On success everything that follows from it is confirmed, and it may be acked.
+pub(crate) async fn process(
+    hand: InHand<'_>,
+    origin: Origin,
+    message: &RawMessage,
+    redelivered: bool,
+) -> Result<(), Unprocessed> {
+    match origin {
+        Origin::Events | Origin::Ordered => {
+            let received = event(hand, message)?;
+            first_hand(hand, &received, redelivered).await
+        }
+        Origin::Deliveries => match Internal::decode(message.body.clone())? {
+            Internal::Delivery(delivery) => Ok(second_hand(hand, delivery).await?),
+            _ => Err(misplaced("a delivery")),
+        },
+        Origin::Suspects => Err(misplaced("a suspect's original")),
+    }
+}
+
+fn misplaced(wanted: &str) -> Unprocessed {
+    Refusal::new(
+        FaultReason::Malformed,
+        format!("the envelope is not {wanted}, which belongs here"),
+    )
+    .into()
+}
+
+/// An event as it came first-hand.
+struct Received {
+    event: Event,
+    /// Whether a redelivery of its message bears the same id.
+    id_lasts: bool,
+}
+
+/// Only what was published to the exchange of our ingest is in internal form, whatever the message looks like.
+fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed> {
+    let core = hand.core;
+    if message.exchange == core.ingest_exchange {
+        return match Internal::decode(message.body.clone())? {
+            Internal::Event(event) => Ok(Received {
+                event,
+                id_lasts: true,
+            }),
+            _ => Err(misplaced("an event")),
+        };
+    }
+    let event = intake::read(message, &core.settings, core.clock.now(), core.clock.random())?;
+    let id_lasts = event.producer_id.is_some();
+    Ok(Received { event, id_lasts })
+}
+
+async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) -> Result<(), Unprocessed> {
+    let core = hand.core;
+    let event = &received.event;
+    know_application(hand, event).await?;
+    let mut claim = None;
+    if event.producer_id.is_some() {
+        let now_ms = core.clock.monotonic_ms();
+        let (key, verdict) = core
+            .claims
+            .claim((&event.application, &event.id), redelivered, now_ms);
+        if verdict == Verdict::Duplicate {
+            core.metrics.count(Metric::EventsDuplicate, &[]);
+            report::duplicate(event);
+            return Ok(());
+        }
+        claim = Some(claims::Held::new(&core.claims, key));
+    }
+    match route::route(&core.registry(), event, received.id_lasts) {
+        Routing::Unmatched => {
+            core.metrics.count(Metric::EventsUnmatched, &[]);
+            report::unmatched(event);
+        }
+        Routing::Inline(endpoints) => {
+            let ids = endpoints.iter().map(|endpoint| &endpoint.id);
+            all(ids.map(|id| serve::serve(hand, event, id, Progress::default()))).await?;
+        }
+        Routing::Slices(slices) => publish_slices(hand, event, slices).await?,
+    }
+    if let Some(claim) = claim {
+        claim.settle();
+    }
+    Ok(())
+}
+
+/// Waits a little for an application that the registry does not know yet.
+async fn know_application(hand: InHand<'_>, event: &Event) -> Result<(), Unprocessed> {
+    let core = hand.core;
+    if core.registry().knows(&event.application) {
+        return Ok(());
+    }
+    let patience = core
+        .unknown
+        .patience(&event.application, core.clock.monotonic_ms());
+    let mut registry = core.registry_changes();
+    let known = registry.wait_for(|registry| registry.knows(&event.application));
+    let known = tokio::select! {
+        biased;
+        () = core.shutdown.stop.cancelled() => return Err(Unprocessed::GivenBack),
+        known = tokio::time::timeout(patience, known) => matches!(known, Ok(Ok(_))),
+    };
+    if known {
+        return Ok(());
+    }
+    let detail = format!("no application {} is known", event.application);
+    let refusal = Refusal::new(FaultReason::UnknownApplication, detail);
+    Err(Unprocessed::Refused {
+        refusal,
+        event: Some(event.id.clone()),
+    })
+}
+
+async fn publish_slices(
+    hand: InHand<'_>,
+    event: &Event,
+    slices: Vec<Vec<hooklane_types::EndpointId>>,
+) -> Result<(), GivenBack> {
+    let publishes = slices.into_iter().map(|slice| {
+        let slice = route::slice(event, slice);
+        hand.core
+            .settle
+            .carry_out(hand.ack, &hand.core.metrics, Consequence::Slice(slice))
+    });
+    let mut published = stream::iter(publishes).buffer_unordered(SLICES_AT_ONCE);
+    while let Some(result) = published.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// What comes from `deliveries`: a retry, a parked delivery, a slice, a replay. Never claimed.
+async fn second_hand(hand: InHand<'_>, mut delivery: Delivery) -> Result<(), GivenBack> {
+    let core = hand.core;
+    if let Some(hop) = hooklane_policy::ladder::next_hop(delivery.remaining_ms) {
+        let consequence = Consequence::Later {
+            delivery,
+            hop: Some(hop),
+            why: Later::NextHop,
+        };
+        return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
+    }
+    let progress = Progress {
+        target: delivery.target,
+        run: delivery.run,
+        attempts_made: delivery.attempts_made,
+        parks: delivery.parks,
+        deadline: delivery.deadline,
+        history: std::mem::take(&mut delivery.history),
+    };
+    let Delivery { event, endpoints, .. } = delivery;
+    all(endpoints
+        .iter()
+        .map(|id| serve::serve(hand, &event, id, progress.clone())))
+    .await
+}
+
+/// Serves all endpoints of one message at once. Every one is served to its end, also when another's message was given back.
+async fn all<F: Future<Output = Result<(), GivenBack>>>(
+    mut served: impl ExactSizeIterator<Item = F>,
+) -> Result<(), GivenBack> {
+    debug_assert!(served.len() <= SLICE_ENDPOINTS_MAX);
+    if served.len() == 1
+        && let Some(only) = served.next()
+    {
+        return only.await;
+    }
+    join_all(served).await.into_iter().collect()
+}

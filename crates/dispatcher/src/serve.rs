@@ -1,0 +1,376 @@
+//! One event on its way to one endpoint: admission, attempt, decision, settlement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hooklane_policy::retry::{self, Decision, Effect, Verdict};
+use hooklane_policy::{classify, ladder};
+use hooklane_telemetry::{Metric, Metrics};
+use hooklane_types::{
+    AttemptId, AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Delivery, Endpoint, EndpointId, Event,
+    UnixMillis,
+};
+
+use crate::attempt::{self, Finding};
+use crate::core::InHand;
+use crate::endpoints::{EndpointState, Slot, Standing};
+use crate::park::{self, ParkReason};
+use crate::report::{self, Next};
+use crate::settle::{Consequence, GivenBack, Later};
+
+/// Longest wait for a place at the endpoint; only what is to be expected within a tenth of a second waits at all.
+const SLOT_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How far a delivery has come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) target: u16,
+    pub(crate) run: u32,
+    pub(crate) attempts_made: u32,
+    pub(crate) parks: u32,
+    pub(crate) deadline: Option<UnixMillis>,
+    pub(crate) history: Vec<AttemptSummary>,
+}
+
+impl Progress {
+    /// The delivery, to be published.
+    pub(crate) fn delivery(self, event: &Event, endpoint: EndpointId) -> Delivery {
+        Delivery {
+            event: event.clone(),
+            endpoints: vec![endpoint],
+            target: self.target,
+            run: self.run,
+            attempts_made: self.attempts_made,
+            parks: self.parks,
+            remaining_ms: 0,
+            deadline: self.deadline,
+            history: self.history,
+        }
+    }
+}
+
+/// Serves one endpoint up to the confirm of what follows from it.
+pub(crate) async fn serve(
+    hand: InHand<'_>,
+    event: &Event,
+    id: &EndpointId,
+    mut progress: Progress,
+) -> Result<(), GivenBack> {
+    let permit = hand.may_attempt().await?;
+    let core = hand.core;
+    let Some(endpoint) = core.registry().endpoint(id).cloned() else {
+        return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
+    };
+    let now = core.moment();
+    // Every run counts from its own beginning; the first one from acceptance.
+    let begun = if progress.run == 0 {
+        event.accepted_at
+    } else {
+        now.wall
+    };
+    let deadline = *progress.deadline.get_or_insert_with(|| endpoint.deadline(begun));
+    if now.wall > deadline {
+        return give_up(hand, event, id, progress, DeadReason::Expired).await;
+    }
+    let state = core.endpoints.of(&endpoint);
+    match admit(hand, &endpoint, &state, progress.parks).await {
+        Admission::Go(slot) => {
+            let delivery = Attempted {
+                event,
+                endpoint: &endpoint,
+                progress,
+                deadline,
+            };
+            let consequence = deliver(hand, &state, slot, delivery).await;
+            drop(permit);
+            core.settle.carry_out(hand.ack, &core.metrics, consequence).await
+        }
+        Admission::Gone => give_up(hand, event, id, progress, DeadReason::Gone).await,
+        Admission::Park(reason, hop) => {
+            drop(permit);
+            progress.parks = progress.parks.saturating_add(1);
+            report::parked(event, id, reason);
+            let delivery = progress.delivery(event, id.clone());
+            let consequence = Consequence::Later {
+                delivery,
+                hop,
+                why: Later::Park(reason),
+            };
+            core.settle.carry_out(hand.ack, &core.metrics, consequence).await
+        }
+    }
+}
+
+enum Admission {
+    Go(Slot),
+    Gone,
+    Park(ParkReason, Option<ladder::Hop>),
+}
+
+async fn admit(hand: InHand<'_>, endpoint: &Endpoint, state: &Arc<EndpointState>, parks: u32) -> Admission {
+    let core = hand.core;
+    let now = core.moment();
+    if endpoint.disabled {
+        return Admission::Park(ParkReason::Disabled, park::disabled(parks, core.clock.jitter()));
+    }
+    let standing = state.standing(endpoint, now);
+    match standing {
+        Standing::Gone => return Admission::Gone,
+        Standing::Well => {
+            if let Some(slot) = state.slot(now, SLOT_WAIT_MAX).await {
+                return Admission::Go(slot);
+            }
+        }
+        Standing::Paused { .. } | Standing::Sick { .. } => {}
+    }
+    let (reason, hop) = park::reserve(state, standing, core.moment());
+    Admission::Park(reason, Some(hop))
+}
+
+struct Attempted<'a> {
+    event: &'a Event,
+    endpoint: &'a Endpoint,
+    progress: Progress,
+    deadline: UnixMillis,
+}
+
+/// Makes the attempt and decides; what it means for the endpoint holds at once, what follows for the delivery is returned.
+async fn deliver(
+    hand: InHand<'_>,
+    state: &EndpointState,
+    slot: Slot,
+    delivery: Attempted<'_>,
+) -> Consequence {
+    let Attempted {
+        event,
+        endpoint,
+        mut progress,
+        deadline,
+    } = delivery;
+    let core = hand.core;
+    let begun = core.clock.now();
+    let id = AttemptId::fresh(begun, core.clock.random());
+    if progress.attempts_made == 0 && progress.run == 0 {
+        let age = begun.since(event.accepted_at).as_secs_f64();
+        core.metrics.observe(Metric::EventAgeSeconds, &[], age);
+    }
+    let finding = {
+        let _in_flight = InFlight::new(&core.metrics);
+        attempt::make(&core.client, endpoint, event, begun).await
+    };
+    let now = core.clock.now();
+    progress.attempts_made = progress.attempts_made.saturating_add(1);
+    let verdict = retry::decide(
+        progress.attempts_made,
+        &finding.outcome,
+        &endpoint.retry,
+        now,
+        deadline,
+        core.clock.jitter(),
+    );
+    let outcome = classify::label(&finding.outcome);
+    slot.end(
+        outcome,
+        verdict.decision == Decision::Delivered,
+        finding.duration,
+        now,
+    );
+    apply(state, verdict.effect);
+    count(&core.metrics, state, outcome, &finding);
+    report::attempt(&report::Attempt {
+        event,
+        endpoint: &endpoint.id,
+        id: &id,
+        progress: &progress,
+        finding: &finding,
+        next: Next::of(verdict.decision, now),
+        now,
+    });
+    let summary = AttemptSummary {
+        id,
+        at: begun,
+        duration_ms: millis(finding.duration),
+        outcome: finding.outcome,
+    };
+    consequence(verdict, progress, summary, (event, &endpoint.id), now)
+}
+
+/// From a verdict to what is published.
+fn consequence(
+    verdict: Verdict,
+    mut progress: Progress,
+    summary: AttemptSummary,
+    (event, endpoint): (&Event, &EndpointId),
+    now: UnixMillis,
+) -> Consequence {
+    match verdict.decision {
+        Decision::Delivered => Consequence::Delivered,
+        Decision::RetryAt { at, deadline } => {
+            progress.deadline = Some(deadline);
+            let mut delivery = progress.delivery(event, endpoint.clone());
+            delivery.remember(summary);
+            Consequence::Later {
+                delivery,
+                hop: ladder::first_hop(at.since(now)),
+                why: Later::Retry,
+            }
+        }
+        Decision::Dead(reason) => {
+            let mut delivery = progress.delivery(event, endpoint.clone());
+            delivery.remember(summary);
+            Consequence::Dead(DeadLetter {
+                delivery,
+                reason,
+                at: now,
+            })
+        }
+    }
+}
+
+fn apply(state: &EndpointState, effect: Effect) {
+    match effect {
+        Effect::None => {}
+        Effect::Gone => state.mark_gone(),
+        Effect::PauseUntil(until) => state.pause_until(until),
+    }
+}
+
+fn count(metrics: &Metrics, state: &EndpointState, outcome: &'static str, finding: &Finding) {
+    metrics.count(Metric::Attempts, &[outcome]);
+    metrics.count(Metric::EndpointAttempts, &[&state.label, outcome]);
+    metrics.observe(Metric::AttemptSeconds, &[], finding.duration.as_secs_f64());
+}
+
+/// Dead without an attempt.
+async fn give_up(
+    hand: InHand<'_>,
+    event: &Event,
+    id: &EndpointId,
+    progress: Progress,
+    reason: DeadReason,
+) -> Result<(), GivenBack> {
+    report::given_up(event, id, reason, progress.attempts_made);
+    let delivery = progress.delivery(event, id.clone());
+    let dead = DeadLetter {
+        delivery,
+        reason,
+        at: hand.core.clock.now(),
+    };
+    hand.core
+        .settle
+        .carry_out(hand.ack, &hand.core.metrics, Consequence::Dead(dead))
+        .await
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Counts an attempt while it is in flight, however it ends.
+struct InFlight<'a>(&'a Metrics);
+
+impl InFlight<'_> {
+    fn new(metrics: &Metrics) -> InFlight<'_> {
+        metrics.add(Metric::AttemptsInFlight, &[], 1.0);
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.add(Metric::AttemptsInFlight, &[], -1.0);
+    }
+}
+
+/// The outcome's status, where one came.
+pub(crate) fn status(outcome: &AttemptOutcome) -> Option<u16> {
+    match outcome {
+        AttemptOutcome::Status { code, .. } => Some(*code),
+        AttemptOutcome::Failed(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_100_000);
+
+    fn carried(decision: Decision) -> Consequence {
+        let event = fixtures::event();
+        let progress = Progress {
+            attempts_made: 2,
+            parks: 3,
+            deadline: Some(NOW),
+            ..Progress::default()
+        };
+        let summary = AttemptSummary {
+            id: AttemptId::fresh(NOW, [1; 10]),
+            at: NOW,
+            duration_ms: 5,
+            outcome: AttemptOutcome::Status {
+                code: 500,
+                retry_after_ms: None,
+            },
+        };
+        let verdict = Verdict {
+            decision,
+            effect: Effect::None,
+        };
+        consequence(
+            verdict,
+            progress,
+            summary,
+            (&event, &EndpointId::parse("ep_1").unwrap()),
+            NOW,
+        )
+    }
+
+    #[test]
+    fn a_retry_keeps_event_and_count_and_carries_its_deadline_and_history() {
+        // Goal: what the next attempt needs is in the message, and the hop leads to the time that policy chose.
+        let (at, deadline) = (
+            NOW.plus(Duration::from_secs(5)),
+            NOW.plus(Duration::from_secs(99)),
+        );
+        let Consequence::Later {
+            delivery,
+            hop: Some(hop),
+            why,
+        } = carried(Decision::RetryAt { at, deadline })
+        else {
+            panic!("no retry");
+        };
+        assert_eq!(why, Later::Retry);
+        assert_eq!(delivery.event.id, fixtures::event().id);
+        assert_eq!(
+            (delivery.attempts_made, delivery.parks, delivery.deadline),
+            (2, 3, Some(deadline))
+        );
+        assert_eq!(delivery.history.len(), 1);
+        assert_eq!(ladder::LEVELS_MS[hop.level] + hop.remaining_ms, 5_000);
+    }
+
+    #[test]
+    fn a_retry_without_delay_goes_straight_to_deliveries() {
+        // Goal: no hop where the time has come.
+        let decision = Decision::RetryAt {
+            at: NOW,
+            deadline: NOW,
+        };
+        assert!(matches!(carried(decision), Consequence::Later { hop: None, .. }));
+    }
+
+    #[test]
+    fn a_dead_letter_says_why_and_what_was_tried() {
+        // Goal: reason, time and the last attempt are on the shelf.
+        let Consequence::Dead(dead) = carried(Decision::Dead(DeadReason::Exhausted)) else {
+            panic!("not dead")
+        };
+        assert_eq!(
+            (dead.reason, dead.at, dead.delivery.history.len()),
+            (DeadReason::Exhausted, NOW, 1)
+        );
+    }
+}
