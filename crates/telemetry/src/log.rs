@@ -16,7 +16,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogSettingsError {
     /// The level is no filter directive.
-    #[error("log level {level:?} is not understood: use error, warn, info, debug or trace, or directives like `info,hooklane_broker=debug`")]
+    #[error(
+        "log level {level:?} is not understood: use error, warn, info, debug or trace, or directives like `info,hooklane_broker=debug`"
+    )]
     Level {
         /// What was given.
         level: String,
@@ -33,8 +35,12 @@ pub enum LogSettingsError {
 pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogSettingsError> {
     let filter = EnvFilter::builder()
         .parse(level)
-        .map_err(|_| LogSettingsError::Level { level: level.to_owned() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        .map_err(|_| LogSettingsError::Level {
+            level: level.to_owned(),
+        })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),

@@ -1,14 +1,13 @@
 //! The collectors behind the names.
 
-use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 
 use crate::metric::{Kind, Metric};
 
 /// Bounds of duration buckets, in seconds: from a loopback POST to the longest attempt timeout.
-const SECONDS_BUCKETS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const SECONDS_BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
 
 enum Collector {
     Counter(CounterVec),
@@ -32,7 +31,10 @@ impl Metrics {
     /// Registers every metric; those without labels show 0 at once.
     pub fn new() -> Metrics {
         let registry = Registry::new();
-        let collectors = Metric::ALL.iter().map(|metric| Metrics::register(&registry, *metric)).collect();
+        let collectors = Metric::ALL
+            .iter()
+            .map(|metric| Metrics::register(&registry, *metric))
+            .collect();
         Metrics { registry, collectors }
     }
 

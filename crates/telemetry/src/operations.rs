@@ -24,7 +24,10 @@ pub fn operations_router(metrics: Arc<Metrics>, ready: Arc<dyn Fn() -> Readiness
         .route(
             "/metrics",
             get(move || async move {
-                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.text())
+                (
+                    [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                    metrics.text(),
+                )
             }),
         )
         .route("/healthz", get(|| async { "ok\n" }))
