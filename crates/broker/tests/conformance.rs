@@ -1,0 +1,61 @@
+//! The port's conformance suite, run on RabbitMQ.
+
+mod suite;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use hooklane_broker::SharedBroker;
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
+use hooklane_telemetry::Metrics;
+use hooklane_testkit::rabbitmq::{Vhost, shared};
+use suite::Bench;
+
+/// A vhost of the shared node.
+struct RabbitMqBench {
+    vhost: Vhost,
+}
+
+impl Bench for RabbitMqBench {
+    fn broker(&self, events_bytes_max: u64) -> Result<SharedBroker> {
+        let mut settings = RabbitMqSettings::new(Role::Dispatcher, self.vhost.url())?;
+        settings.events_bytes_max = events_bytes_max;
+        Ok(RabbitMq::start(settings, Arc::new(Metrics::new()))?)
+    }
+}
+
+async fn bench() -> Result<RabbitMqBench> {
+    Ok(RabbitMqBench {
+        vhost: shared().await?.vhost().await?,
+    })
+}
+
+macro_rules! conformance {
+    ($($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() -> Result<()> {
+                suite::$name(&bench().await?).await
+            }
+        )*
+    };
+}
+
+conformance! {
+    a_confirmed_message_arrives_as_it_was
+    producers_properties_arrive_and_the_exchange_tells_them_from_ingest
+    prefetch_bounds_what_is_unacked
+    a_dropped_message_comes_again_and_says_so
+    an_acked_message_never_comes_again
+    a_delay_is_never_early_and_hardly_late
+    a_later_message_does_not_hold_up_an_earlier_one
+    one_queue_keeps_its_order
+    a_deep_queue_is_read_to_the_end
+    a_full_queue_refuses_and_takes_again
+    a_pause_lets_work_in_hand_end_and_takes_nothing_new
+    a_pause_gives_back_what_its_grace_does_not_suffice_for
+    depths_tell_messages_and_consumers
+    listeners_hear_what_is_published_to_control
+    a_shut_down_broker_says_so
+    many_publishers_at_once_are_all_confirmed
+}
