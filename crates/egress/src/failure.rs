@@ -92,15 +92,23 @@ fn http1(error: &hyper::Error) -> Option<Failure> {
 }
 
 fn http2(error: &h2::Error) -> Failure {
-    let detail = format!("HTTP/2 ended before a status: {error}");
-    // What the other side ends is closed; what our side had to end, for it broke the rules, was not HTTP.
-    let is_ours = (error.is_reset() || error.is_go_away()) && !error.is_remote();
-    Failure::new(
-        if is_ours {
-            FailureKind::Protocol
+    // h2 keeps an I/O error's kind and text alone. Over TLS, which HTTP/2 always is here, invalid data is what rustls
+    // refused, or an alert of the other side (one about our certificate comes only after the handshake).
+    if let Some(broken) = error.get_io() {
+        let is_tls = broken.kind() == io::ErrorKind::InvalidData;
+        let kind = if is_tls {
+            FailureKind::Tls
         } else {
             FailureKind::Closed
-        },
-        detail,
-    )
+        };
+        return Failure::new(kind, format!("the connection broke before a status: {broken}"));
+    }
+    // What the other side ends is closed; what our side had to end, for it broke the rules, was not HTTP.
+    let is_ours = (error.is_reset() || error.is_go_away()) && !error.is_remote();
+    let kind = if is_ours {
+        FailureKind::Protocol
+    } else {
+        FailureKind::Closed
+    };
+    Failure::new(kind, format!("HTTP/2 ended before a status: {error}"))
 }
