@@ -1,0 +1,167 @@
+//! Deliveries as our users' receivers see them: verified by the libraries that they run, and by the receivers of docs/RECEIVING.md.
+
+mod stage;
+
+use anyhow::{Context, Result, ensure};
+use hooklane_receiver::Request;
+use hooklane_testkit::process::{Process, Spawn};
+use hooklane_testkit::{Port, eventually, javascript, python};
+use serde_json::json;
+use stage::{SECRET, SOON, Stage};
+
+fn snippet(file: &str) -> Result<String> {
+    let text = std::fs::read_to_string(python::workspace_root().join("docs/RECEIVING.md"))?;
+    text.split("```")
+        .filter_map(|block| block.split_once('\n'))
+        .map(|(_language, code)| code)
+        .find(|code| code.lines().next().is_some_and(|line| line.contains(file)))
+        .map(str::to_owned)
+        .with_context(|| format!("docs/RECEIVING.md has no block for {file}"))
+}
+
+async fn one_delivery(more: &str) -> Result<Request> {
+    let stage = Stage::new().await?;
+    stage.settings("", &stage.endpoint("ep_hook", "/hook", more))?;
+    let ingest = stage.ingest().await?;
+    let _dispatchers = stage.dispatchers(2).await?;
+    ingest.publish(&stage.http, "invoice.paid", "{ \"total\": 1.0, \"é\": \"ü\" }").await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    Ok(stage.receiver.received().remove(0))
+}
+
+/// Headers and body as a JSON document for a script's environment.
+fn as_json(request: &Request) -> Result<String> {
+    let headers: serde_json::Map<_, _> = request
+        .headers
+        .iter()
+        .map(|(name, value)| Ok((name.to_string(), json!(value.to_str()?))))
+        .collect::<Result<_>>()?;
+    Ok(json!({"headers": headers, "body": std::str::from_utf8(&request.body)?, "secret": SECRET}).to_string())
+}
+
+const PYTHON_VERIFY: &str = r#"
+import json, os, sys
+given = json.loads(os.environ["GIVEN"])
+if sys.argv[1:] == ["svix"] or os.environ.get("LIBRARY") == "svix":
+    from svix.webhooks import Webhook, WebhookVerificationError
+else:
+    from standardwebhooks import Webhook, WebhookVerificationError
+Webhook(given["secret"]).verify(given["body"].encode(), given["headers"])
+try:
+    Webhook(given["secret"]).verify(given["body"].encode() + b" ", given["headers"])
+    sys.exit("a changed body was accepted")
+except WebhookVerificationError:
+    print("verified")
+"#;
+
+const NODE_VERIFY: &str = r#"
+const given = JSON.parse(process.env.GIVEN);
+const { Webhook } = require(process.env.LIBRARY);
+new Webhook(given.secret).verify(given.body, given.headers);
+try {
+  new Webhook(given.secret).verify(given.body + " ", given.headers);
+} catch (error) {
+  console.log("verified");
+}
+"#;
+
+async fn verified(script: Spawn, library: &str, request: &Request) -> Result<()> {
+    let said = script.env("GIVEN", as_json(request)?).env("LIBRARY", library).run_ok(SOON).await?;
+    ensure!(said.contains("verified"), "{library} said {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn standard_webhooks_libraries_of_both_registries_verify_a_delivery() -> Result<()> {
+    // Goal: standardwebhooks and svix, Python and Node, accept the delivery and refuse a changed body.
+    let request = one_delivery("").await?;
+    for library in ["standardwebhooks", "svix"] {
+        verified(python::code(PYTHON_VERIFY)?, library, &request).await?;
+        verified(javascript::code(NODE_VERIFY)?, library, &request).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn svix_libraries_verify_svix_headers() -> Result<()> {
+    // Goal: `signature = "standard-svix"` sends svix-* headers that svix's own libraries accept.
+    let request = one_delivery("signature = \"standard-svix\"").await?;
+    assert!(request.header("svix-signature").is_some());
+    verified(python::code(PYTHON_VERIFY)?, "svix", &request).await?;
+    verified(javascript::code(NODE_VERIFY)?, "svix", &request).await
+}
+
+#[tokio::test]
+async fn the_users_hex_hmac_is_what_pythons_standard_library_computes() -> Result<()> {
+    // Goal: hex HMAC-SHA256 over the body in a header of the user's choice, checked by the documented function.
+    let stage = Stage::new().await?;
+    let url = stage.receiver.url("/hook");
+    stage.settings(
+        "",
+        &format!(
+            "[[endpoint]]\nid = \"ep_hmac\"\napplication = \"acme\"\nurl = \"{url}\"\nsecret = \"my secret\"\n\
+             signature = {{ hmac = {{ header = \"X-Signature\", hash = \"sha256\", encoding = \"hex\" }} }}\n"
+        ),
+    )?;
+    let ingest = stage.ingest().await?;
+    let _dispatcher = stage.dispatcher().await?;
+    ingest.publish(&stage.http, "a", "{\"amount\": 10.50}").await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    let request = stage.receiver.received().remove(0);
+    assert!(request.webhook_id().is_some_and(|id| id.starts_with("msg_")));
+    let code = format!(
+        "{}\nimport os\nassert verify(b'my secret', os.environ['BODY'].encode(), os.environ['SIGNATURE'])\n\
+         assert not verify(b'other', os.environ['BODY'].encode(), os.environ['SIGNATURE'])\nprint('verified')\n",
+        snippet("verify_hmac.py")?
+    );
+    let said = python::code(&code)?
+        .env("BODY", std::str::from_utf8(&request.body)?)
+        .env("SIGNATURE", request.header("x-signature").context("a signature")?)
+        .run_ok(SOON)
+        .await?;
+    assert!(said.contains("verified"));
+    Ok(())
+}
+
+/// Runs a documented receiver, sends it one event twice and a forged one.
+async fn documented_receiver(script: Spawn) -> Result<()> {
+    let port = Port::lease()?;
+    let receiver: Process = script.env("PORT", port.number().to_string()).env("WEBHOOK_SECRET", SECRET).start()?;
+    let url = format!("http://127.0.0.1:{}/webhook", port.number());
+    let stage = Stage::new().await?;
+    eventually("the receiver to listen", SOON, || async {
+        let answer = stage.http.post(&url).body("{}").send().await?;
+        ensure!(answer.status().as_u16() == 401, "an unsigned request was answered {}", answer.status());
+        Ok(())
+    })
+    .await?;
+    stage.settings(
+        "",
+        &format!("[[endpoint]]\nid = \"ep_doc\"\napplication = \"acme\"\nurl = \"{url}\"\nsecret = \"{SECRET}\"\n"),
+    )?;
+    let ingest = stage.ingest().await?;
+    // Two dispatchers know nothing of each other's claims: both copies may be delivered, and the receiver processes one.
+    let _dispatchers = stage.dispatchers(2).await?;
+    let body = json!({"eventType": "a", "eventId": "one", "payload": {"n": 1}}).to_string();
+    for _ in 0..4 {
+        ensure!(ingest.post(&stage.http, "acme", body.clone()).await?.0 == 202);
+    }
+    receiver.wait_for_line("processed msg_", SOON).await?;
+    stage.wait_empty("events", SOON).await?;
+    stage.wait_empty("deliveries", SOON).await?;
+    let processed = receiver.output().lines().iter().filter(|line| line.text.contains("processed msg_")).count();
+    assert_eq!(processed, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_documented_flask_receiver_processes_each_event_once() -> Result<()> {
+    // Goal: the code of docs/RECEIVING.md as it stands.
+    documented_receiver(python::code(&snippet("receiver.py:")?)?).await
+}
+
+#[tokio::test]
+async fn the_documented_express_receiver_processes_each_event_once() -> Result<()> {
+    // Goal: the code of docs/RECEIVING.md as it stands.
+    documented_receiver(javascript::code(&snippet("receiver.js:")?)?).await
+}
