@@ -1,5 +1,6 @@
 //! In which form a request carries its event.
 
+use hooklane_types::cloudevent::{Format, format_of};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
@@ -38,38 +39,37 @@ pub(crate) fn of(headers: &HeaderMap) -> Result<Form, Refusal> {
             "a compressed body is not understood: send it without Content-Encoding",
         ));
     }
-    let media_type = match headers.get(CONTENT_TYPE) {
-        None => String::new(),
-        Some(value) => {
-            let text = value
+    let content_type = match headers.get(CONTENT_TYPE) {
+        None => None,
+        Some(value) => Some(
+            value
                 .to_str()
-                .map_err(|_| unsupported("the Content-Type is not ASCII"))?;
-            text.split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase()
-        }
+                .map_err(|_| unsupported("the Content-Type is not ASCII"))?,
+        ),
     };
-    if media_type.starts_with("application/cloudevents-batch") {
-        return Err(unsupported(
-            "CloudEvents batch mode is not understood: send each event by itself",
-        ));
-    }
-    if media_type.starts_with("application/cloudevents") {
-        return match media_type.as_str() {
-            "application/cloudevents+json" => Ok(Form::CloudEventStructured),
-            _ => Err(unsupported(
-                "of the structured formats of CloudEvents only application/cloudevents+json is understood",
-            )),
-        };
+    match content_type.and_then(format_of) {
+        Some(Format::Json) => return Ok(Form::CloudEventStructured),
+        Some(Format::Batch) => {
+            return Err(unsupported(
+                "CloudEvents batch mode is not understood: send each event by itself",
+            ));
+        }
+        Some(Format::Foreign) => {
+            let detail = "of the formats of CloudEvents only application/cloudevents+json is understood";
+            return Err(unsupported(detail));
+        }
+        None => {}
     }
     if headers.contains_key(CE_SPECVERSION) {
         return Ok(Form::CloudEventBinary);
     }
-    match media_type.as_str() {
-        "" | "application/json" => Ok(Form::Message),
-        _ => Err(unsupported(
+    match content_type
+        .and_then(|text| text.split(';').next())
+        .map(str::trim)
+    {
+        None => Ok(Form::Message),
+        Some(media_type) if media_type.eq_ignore_ascii_case("application/json") => Ok(Form::Message),
+        Some(_) => Err(unsupported(
             "send the message as application/json, or a CloudEvent",
         )),
     }

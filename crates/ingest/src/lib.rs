@@ -16,7 +16,6 @@ mod serve;
 mod settings;
 mod socket;
 mod tls;
-mod trace;
 
 use std::sync::Arc;
 

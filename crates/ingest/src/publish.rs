@@ -8,6 +8,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use hooklane_broker::{Destination, Outgoing, SharedBroker};
 use hooklane_telemetry::{Metric, Metrics};
+use hooklane_types::content_type::CONTENT_TYPE_DEFAULT;
+use hooklane_types::traceparent::is_valid;
 use hooklane_types::{ApplicationId, Event, EventId, Internal, Registry, UnixMillis};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
@@ -19,12 +21,9 @@ use crate::body::{Bodies, Limits, holding};
 use crate::cloudevents;
 use crate::form::{self, Form};
 use crate::line::Line;
-use crate::message::{self, problem};
+use crate::message::{self, Message, problem};
 use crate::settings::IngestSettings;
-use crate::trace::traceparent;
 
-/// The payload of the Svix API is JSON.
-const JSON: &str = "application/json";
 /// In place of a payload that was not asked for, or that is no JSON.
 const NO_CONTENT: &[u8] = b"{}";
 
@@ -100,36 +99,48 @@ impl Ingest {
 /// Reads the body in its form and gives the event its id.
 fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes) -> Result<Event, Refusal> {
     let accepted_at = now();
-    let traceparent = traceparent(headers);
-    match form {
-        Form::Message => {
-            let message = message::parse(&body)?;
-            let id = match &message.event_id {
-                Some(producer_id) => EventId::derived(&application, None, producer_id),
-                None => EventId::fresh(accepted_at, rand::random()),
-            };
-            Ok(Event {
-                id,
-                producer_id: message.event_id,
-                application,
-                event_type: message.event_type,
-                channels: message.channels,
-                accepted_at,
-                content_type: JSON.to_owned(),
-                traceparent,
-                headers: Vec::new(),
-                payload: message.payload,
-            })
-        }
-        Form::CloudEventBinary | Form::CloudEventStructured => {
-            let event = cloudevents::read(form, application, headers, body)?;
-            Ok(Event {
-                accepted_at,
-                traceparent,
-                ..event
-            })
-        }
+    let mut event = match form {
+        Form::Message => of_message(message::parse(&body)?, application, accepted_at),
+        Form::CloudEventBinary => cloudevents::binary(application, headers, body, accepted_at)?,
+        Form::CloudEventStructured => cloudevents::structured(application, headers, body, accepted_at)?,
+    };
+    // The request's own header is newer than an extension that the event has carried from its source.
+    if let Some(traceparent) = traceparent(headers) {
+        event.traceparent = Some(traceparent);
     }
+    Ok(event)
+}
+
+fn of_message(message: Message, application: ApplicationId, accepted_at: UnixMillis) -> Event {
+    let id = match &message.event_id {
+        Some(producer_id) => EventId::derived(&application, None, producer_id),
+        None => EventId::fresh(accepted_at, rand::random()),
+    };
+    Event {
+        id,
+        producer_id: message.event_id,
+        application,
+        event_type: message.event_type,
+        channels: message.channels,
+        accepted_at,
+        content_type: CONTENT_TYPE_DEFAULT.to_owned(),
+        traceparent: None,
+        headers: Vec::new(),
+        payload: message.payload,
+    }
+}
+
+/// The request's `traceparent`, if it has exactly one that is valid: the receiver of another would have to drop it.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    value
+        .to_str()
+        .ok()
+        .filter(|text| is_valid(text))
+        .map(str::to_owned)
 }
 
 fn accepted(body: Bytes) -> Response {
@@ -137,7 +148,7 @@ fn accepted(body: Bytes) -> Response {
     *response.status_mut() = StatusCode::ACCEPTED;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_DEFAULT));
     response
 }
 

@@ -3,15 +3,16 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::activity::{Activity, Deadlines, Verdict};
+use crate::activity::{Activity, Deadlines, InFlight, Verdict};
 use crate::allow::allows;
 use crate::answer::Refusal;
 use crate::line::address_refused;
@@ -195,19 +196,16 @@ impl Connection {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Tracked> {
         let in_flight = self.activity.begin(request.version(), Instant::now());
         let multiplexed = request.version() == Version::HTTP_2;
         let response = self.route(request.map(Body::new)).await;
         if !multiplexed && !response.status().is_success() {
             self.activity.linger();
         }
-        // The request is in flight for as long as its answer's body lives.
-        response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _until_sent = &in_flight;
-                frame
-            }))
+        response.map(|body| Tracked {
+            body,
+            _in_flight: in_flight,
         })
     }
 
@@ -227,6 +225,32 @@ impl Connection {
                 None => Refusal::AddressNotAllowed.response(),
             }
         }
+    }
+}
+
+/// An answer's body: its request is in flight for as long as it lives.
+struct Tracked {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl hyper::body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,0 +1,12 @@
+//! The ingest over real connections. Delivery is shown with a real RabbitMQ (`rabbitmq`); how requests are bounded, refused
+//! and ended is shown with a scripted broker, which proves nothing about delivery.
+
+mod access;
+mod cloudevents;
+mod fixture;
+mod limits;
+mod messages;
+mod raw;
+mod scripted;
+mod stop;
+mod tls;
