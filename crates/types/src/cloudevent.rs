@@ -9,6 +9,7 @@ mod attributes;
 mod percent;
 mod structured;
 
+pub(crate) use attributes::check_headers;
 pub use attributes::{is_amqp_binary, read_amqp_binary, read_http_binary};
 pub use structured::read_structured;
 

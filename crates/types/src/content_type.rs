@@ -15,7 +15,7 @@ pub enum ContentTypeError {
     #[error("a content type is longer than {CONTENT_TYPE_BYTES_MAX} bytes")]
     TooLong,
     /// Not to be sent in a header.
-    #[error("a content type may hold only visible ASCII characters and spaces within; found {found:?}")]
+    #[error("a content type may hold only visible ASCII characters and spaces; found {found:?}")]
     Alphabet {
         /// The first offending character.
         found: char,

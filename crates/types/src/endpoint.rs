@@ -16,6 +16,16 @@ use crate::time::UnixMillis;
 /// endpoint is not dead before anybody could act.
 pub const LIFETIME_MIN: Duration = Duration::from_secs(24 * 3600);
 
+/// One deadline over a whole attempt, unless the endpoint has its own: what Standard Webhooks advises at least.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
+/// Most attempts at once of one dispatcher, unless the endpoint has its own bound.
+pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
+
+/// How late a retry may be by the promise to users: one twentieth of its delay, or a second if that is more. The deadline
+/// makes room for it, else a schedule that was kept could end in `expired`.
+const LATENESS_PART: u32 = 20;
+const LATENESS_LEAST: Duration = Duration::from_secs(1);
+
 /// One endpoint, checked: what stands here can be served.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -48,16 +58,39 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint that wants every event, with the defaults of everything else.
+    pub fn new(id: EndpointId, application: ApplicationId, url: Url, signer: Signer) -> Endpoint {
+        Endpoint {
+            id,
+            application,
+            url,
+            event_types: vec![TypePattern::Any],
+            channels: Vec::new(),
+            signer,
+            headers: Vec::new(),
+            timeout: TIMEOUT_DEFAULT,
+            auth: None,
+            tls: TlsFiles::default(),
+            max_in_flight: MAX_IN_FLIGHT_DEFAULT,
+            disabled: false,
+            retry: RetryPolicy::standard(),
+        }
+    }
+
     /// Whether an event with this type and these channels is for this endpoint.
     pub fn wants(&self, event_type: &crate::EventType, channels: &[Channel]) -> bool {
         self.event_types.iter().any(|pattern| pattern.matches(event_type))
             && (self.channels.is_empty() || channels.iter().any(|channel| self.channels.contains(channel)))
     }
 
-    /// When a delivery that began at `begun` is given up, attempted or not: the whole schedule with its jitter and
-    /// a timeout for each attempt, at least [`LIFETIME_MIN`].
+    /// When a delivery that began at `begun` is given up, attempted or not: the whole schedule with its jitter and the
+    /// lateness that retries may have, and a timeout for each attempt; at least [`LIFETIME_MIN`].
     pub fn deadline(&self, begun: UnixMillis) -> UnixMillis {
-        let lifetime = self.retry.longest() + self.timeout * self.retry.attempts();
+        let longest = self.retry.longest();
+        let attempts = self.retry.attempts();
+        let per_attempt = self.timeout.saturating_add(LATENESS_LEAST);
+        let lifetime =
+            (longest + longest / LATENESS_PART).saturating_add(per_attempt.saturating_mul(attempts));
         begun.plus(lifetime.max(LIFETIME_MIN))
     }
 }
@@ -104,4 +137,96 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use hooklane_signing::{HeaderFamily, Scheme, Secret};
+
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let secret = Secret::symmetric_from_bytes(&[7; 32]).unwrap();
+        let signer = Signer::new(Scheme::Standard(HeaderFamily::Webhook), vec![secret]).unwrap();
+        Endpoint::new(
+            EndpointId::parse("shop").unwrap(),
+            ApplicationId::parse("acme").unwrap(),
+            Url::parse("https://example.com/hook").unwrap(),
+            signer,
+        )
+    }
+
+    fn lifetime(retry: RetryPolicy) -> Duration {
+        Endpoint { retry, ..endpoint() }
+            .deadline(UnixMillis(1_000))
+            .since(UnixMillis(1_000))
+    }
+
+    #[test]
+    fn a_schedule_kept_at_its_latest_ends_within_the_deadline() {
+        let longest_s: f64 = [
+            5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0,
+        ]
+        .iter()
+        .map(|delay_s| delay_s * 1.1)
+        .map(|jittered_s| jittered_s + (jittered_s * 0.05_f64).max(1.0))
+        .sum();
+        let attempts_s = 10.0 * 15.0;
+        let lifetime_s = lifetime(RetryPolicy::standard()).as_secs_f64();
+        assert!(lifetime_s >= longest_s + attempts_s, "{lifetime_s} s");
+        assert!(lifetime_s < longest_s + attempts_s + 60.0, "{lifetime_s} s");
+    }
+
+    #[test]
+    fn a_short_schedule_still_lives_for_a_day() {
+        assert_eq!(lifetime(RetryPolicy::list(vec![], 0.0).unwrap()), LIFETIME_MIN);
+    }
+
+    #[test]
+    fn credentials_do_not_show() {
+        let secret = "s3cret".to_owned();
+        let basic = HttpAuth::Basic {
+            username: "u".to_owned(),
+            password: secret.clone(),
+        };
+        let bearer = HttpAuth::Bearer {
+            token: secret.clone(),
+        };
+        for auth in [basic, bearer] {
+            let shown = format!(
+                "{:?}",
+                Endpoint {
+                    auth: Some(auth),
+                    ..endpoint()
+                }
+            );
+            assert!(!shown.contains(&secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn wants_what_matches_a_type_and_a_channel() {
+        let mut endpoint = endpoint();
+        let wants = |endpoint: &Endpoint, event_type: &str, channels: &[&str]| {
+            let channels: Vec<_> = channels
+                .iter()
+                .map(|channel| Channel::parse(channel).unwrap())
+                .collect();
+            endpoint.wants(&crate::EventType::parse(event_type).unwrap(), &channels)
+        };
+        assert!(wants(&endpoint, "a.b", &[]));
+        endpoint.event_types = vec![
+            TypePattern::parse("x").unwrap(),
+            TypePattern::parse("a.*").unwrap(),
+        ];
+        endpoint.channels = vec![Channel::parse("c1").unwrap(), Channel::parse("c2").unwrap()];
+        assert!(wants(&endpoint, "a.b", &["c2", "c3"]));
+        assert!(
+            !wants(&endpoint, "a.b", &[]),
+            "an endpoint with channels wants no event without one"
+        );
+        assert!(!wants(&endpoint, "b", &["c2"]));
+        endpoint.event_types.clear();
+        assert!(!wants(&endpoint, "a.b", &["c2"]), "no type at all");
+    }
 }

@@ -4,23 +4,20 @@
 //! is, so that reading a message copies nothing of it. A version never changes once it was released: a new field is a
 //! new version, and version N reads N-1. The golden bytes in the tests hold us to that.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+mod head;
 
-use crate::delivery::{AttemptSummary, DeadLetter, DeadReason, Delivery, SLICE_ENDPOINTS_MAX};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use self::head::{DeliveryHead, EventHead, Head, OriginalHead};
+use crate::delivery::{DeadLetter, Delivery};
 use crate::event::Event;
-use crate::filter::{Channel, EventType};
-use crate::id::{ApplicationId, EndpointId, EventId, ProducerId};
-use crate::message::{Fault, FaultReason, Origin, Original, Properties, RawMessage, Suspect};
-use crate::time::UnixMillis;
+use crate::message::{Fault, Suspect, cut_detail};
 
 const MAGIC: [u8; 2] = *b"HL";
 /// The version that this code writes, and the newest that it reads.
 pub const VERSION: u8 = 1;
 /// Magic, version and head length.
 const PREFIX_BYTES: usize = 7;
-/// Most bytes of a head: everything but the payload.
-pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// What travels through internal queues.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,62 +49,6 @@ pub enum EnvelopeError {
     /// Ours, and broken.
     #[error("broken envelope: {0}")]
     Broken(String),
-}
-
-#[derive(Serialize, Deserialize)]
-enum Head {
-    Event(EventHead),
-    Delivery(DeliveryHead),
-    Suspect {
-        original: OriginalHead,
-        deaths: u32,
-        since: UnixMillis,
-    },
-    Dead {
-        delivery: DeliveryHead,
-        reason: DeadReason,
-        at: UnixMillis,
-    },
-    Fault {
-        reason: FaultReason,
-        detail: String,
-        at: UnixMillis,
-        original: OriginalHead,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-struct EventHead {
-    id: EventId,
-    producer_id: Option<ProducerId>,
-    application: ApplicationId,
-    event_type: EventType,
-    channels: Vec<Channel>,
-    accepted_at: UnixMillis,
-    content_type: String,
-    traceparent: Option<String>,
-    headers: Vec<(String, String)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct DeliveryHead {
-    event: EventHead,
-    endpoints: Vec<EndpointId>,
-    target: u16,
-    run: u32,
-    attempts_made: u32,
-    parks: u32,
-    remaining_ms: u64,
-    deadline: Option<UnixMillis>,
-    history: Vec<AttemptSummary>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct OriginalHead {
-    origin: Origin,
-    exchange: String,
-    routing_key: String,
-    properties: Properties,
 }
 
 impl Internal {
@@ -143,7 +84,7 @@ impl Internal {
             version => return Err(EnvelopeError::Newer { version }),
         }
         let head_bytes = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        if head_bytes > HEAD_BYTES_MAX || bytes.len() - PREFIX_BYTES < head_bytes {
+        if bytes.len() - PREFIX_BYTES < head_bytes {
             return Err(EnvelopeError::Broken(format!(
                 "a head of {head_bytes} bytes does not fit"
             )));
@@ -186,7 +127,7 @@ impl Internal {
             Internal::Fault(fault) => (
                 Head::Fault {
                     reason: fault.reason,
-                    detail: fault.detail.clone(),
+                    detail: detail(fault),
                     at: fault.at,
                     original: OriginalHead::from(&fault.original),
                 },
@@ -218,116 +159,14 @@ impl Internal {
                 detail,
                 at,
                 original,
-            } => Internal::Fault(Fault {
-                reason,
-                detail,
-                at,
-                original: original.with(payload),
-            }),
+            } => Internal::Fault(Fault::new(reason, detail, at, original.with(payload))),
         })
     }
 }
 
-impl From<&Event> for EventHead {
-    fn from(event: &Event) -> EventHead {
-        EventHead {
-            id: event.id.clone(),
-            producer_id: event.producer_id.clone(),
-            application: event.application.clone(),
-            event_type: event.event_type.clone(),
-            channels: event.channels.clone(),
-            accepted_at: event.accepted_at,
-            content_type: event.content_type.clone(),
-            traceparent: event.traceparent.clone(),
-            headers: event.headers.clone(),
-        }
-    }
-}
-
-impl EventHead {
-    /// Ids and types are checked again: what is decoded here ends in headers and log lines.
-    fn with(self, payload: Bytes) -> Result<Event, EnvelopeError> {
-        let broken = |error: crate::id::IdError| EnvelopeError::Broken(error.to_string());
-        EventId::parse(self.id.as_str()).map_err(broken)?;
-        ApplicationId::parse(self.application.as_str()).map_err(broken)?;
-        EventType::parse(self.event_type.as_str()).map_err(broken)?;
-        for channel in &self.channels {
-            Channel::parse(channel.as_str()).map_err(broken)?;
-        }
-        Ok(Event {
-            id: self.id,
-            producer_id: self.producer_id,
-            application: self.application,
-            event_type: self.event_type,
-            channels: self.channels,
-            accepted_at: self.accepted_at,
-            content_type: self.content_type,
-            traceparent: self.traceparent,
-            headers: self.headers,
-            payload,
-        })
-    }
-}
-
-impl From<&Delivery> for DeliveryHead {
-    fn from(delivery: &Delivery) -> DeliveryHead {
-        DeliveryHead {
-            event: EventHead::from(&delivery.event),
-            endpoints: delivery.endpoints.clone(),
-            target: delivery.target,
-            run: delivery.run,
-            attempts_made: delivery.attempts_made,
-            parks: delivery.parks,
-            remaining_ms: delivery.remaining_ms,
-            deadline: delivery.deadline,
-            history: delivery.history.clone(),
-        }
-    }
-}
-
-impl DeliveryHead {
-    fn with(self, payload: Bytes) -> Result<Delivery, EnvelopeError> {
-        if self.endpoints.is_empty() || self.endpoints.len() > SLICE_ENDPOINTS_MAX {
-            return Err(EnvelopeError::Broken(format!(
-                "{} endpoints in one delivery",
-                self.endpoints.len()
-            )));
-        }
-        Ok(Delivery {
-            event: self.event.with(payload)?,
-            endpoints: self.endpoints,
-            target: self.target,
-            run: self.run,
-            attempts_made: self.attempts_made,
-            parks: self.parks,
-            remaining_ms: self.remaining_ms,
-            deadline: self.deadline,
-            history: self.history,
-        })
-    }
-}
-
-impl From<&Original> for OriginalHead {
-    fn from(original: &Original) -> OriginalHead {
-        OriginalHead {
-            origin: original.origin,
-            exchange: original.message.exchange.clone(),
-            routing_key: original.message.routing_key.clone(),
-            properties: original.message.properties.clone(),
-        }
-    }
-}
-
-impl OriginalHead {
-    fn with(self, payload: Bytes) -> Original {
-        Original {
-            origin: self.origin,
-            message: RawMessage {
-                exchange: self.exchange,
-                routing_key: self.routing_key,
-                properties: self.properties,
-                body: payload,
-            },
-        }
-    }
+/// The field is public, so its bound is kept here too.
+fn detail(fault: &Fault) -> String {
+    let mut detail = fault.detail.clone();
+    cut_detail(&mut detail);
+    detail
 }

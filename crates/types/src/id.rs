@@ -219,6 +219,21 @@ impl AttemptId {
     pub fn fresh(now: UnixMillis, random: [u8; 10]) -> AttemptId {
         AttemptId(format!("{ATTEMPT_PREFIX}{}", timed(now, random)))
     }
+
+    /// Reads an id of ours.
+    ///
+    /// # Errors
+    /// When the text has another prefix or alphabet.
+    pub fn parse(text: &str) -> Result<AttemptId, IdError> {
+        check_text("an attempt id", text, ID_BYTES_MAX)?;
+        if !text.starts_with(ATTEMPT_PREFIX) {
+            return Err(IdError::Prefix {
+                what: "an attempt id",
+                prefix: ATTEMPT_PREFIX,
+            });
+        }
+        Ok(AttemptId(text.to_owned()))
+    }
 }
 
 text_id! {
@@ -278,9 +293,18 @@ mod tests {
     /// Goal: no change ever gives a repeat another id. The values were computed apart from this code, with Python's hashlib.
     #[test]
     fn derived_ids_are_pinned_so_that_every_version_repeats_the_same_one() {
-        assert_eq!(derived("acme", None, "order-17").as_str(), "msg_h4ybzkw2rwb6rzzzjkn5vngt6mf");
-        assert_eq!(derived("acme", Some("/shop"), "order-17").as_str(), "msg_h658tx3qr0c3wb5jwkgp223hf1r");
-        assert_eq!(derived("acme", None, "ü\n").as_str(), "msg_h6yfzc7t7dgvdm6dt41v7v2t4m7");
+        assert_eq!(
+            derived("acme", None, "order-17").as_str(),
+            "msg_h4ybzkw2rwb6rzzzjkn5vngt6mf"
+        );
+        assert_eq!(
+            derived("acme", Some("/shop"), "order-17").as_str(),
+            "msg_h658tx3qr0c3wb5jwkgp223hf1r"
+        );
+        assert_eq!(
+            derived("acme", None, "ü\n").as_str(),
+            "msg_h6yfzc7t7dgvdm6dt41v7v2t4m7"
+        );
     }
 
     #[test]

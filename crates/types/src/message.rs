@@ -3,40 +3,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::header_value::HeaderValue;
+use crate::sequence;
 use crate::time::UnixMillis;
-
-/// A header's value, as far as AMQP 0-9-1 fields can be kept apart by what they mean to us.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum HeaderValue {
-    /// A long or short string that is UTF-8.
-    Text(String),
-    /// A byte array, or a string that is not UTF-8.
-    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// Any integer.
-    Integer(i64),
-    /// Any floating point number.
-    Float(f64),
-    /// A truth value.
-    Bool(bool),
-    /// A time, in seconds since 1970.
-    Timestamp(u64),
-    /// An array.
-    List(Vec<HeaderValue>),
-    /// A table.
-    Table(Vec<(String, HeaderValue)>),
-    /// No value.
-    Void,
-}
-
-impl HeaderValue {
-    /// The text, where it is one.
-    pub fn as_text(&self) -> Option<&str> {
-        match self {
-            HeaderValue::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-}
 
 /// Properties of an AMQP 0-9-1 message (`basic` class), the ones that somebody may set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +33,7 @@ pub struct Properties {
     /// `priority`.
     pub priority: Option<u8>,
     /// `headers`.
+    #[serde(deserialize_with = "sequence::deserialize")]
     pub headers: Vec<(String, HeaderValue)>,
 }
 
@@ -78,7 +48,7 @@ impl Properties {
 }
 
 /// A message as it came from the broker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawMessage {
     /// Exchange it was published to; verified by the broker.
     pub exchange: String,
@@ -164,6 +134,9 @@ impl FaultReason {
     }
 }
 
+/// Longest detail of a fault, in bytes.
+pub const DETAIL_BYTES_MAX: usize = 1024;
+
 /// A message that the pipeline itself could not handle, with its original unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -177,5 +150,44 @@ pub struct Fault {
     pub original: Original,
 }
 
-/// Longest detail of a fault, in bytes.
-pub const DETAIL_BYTES_MAX: usize = 1024;
+impl Fault {
+    /// A fault. The detail is cut to [`DETAIL_BYTES_MAX`]: errors quote what they found, and that has any length.
+    pub fn new(reason: FaultReason, detail: impl Into<String>, at: UnixMillis, original: Original) -> Fault {
+        let mut detail = detail.into();
+        cut_detail(&mut detail);
+        Fault {
+            reason,
+            detail,
+            at,
+            original,
+        }
+    }
+}
+
+/// Cuts at the last border of a character within the bound.
+pub(crate) fn cut_detail(detail: &mut String) {
+    let mut end = detail.len().min(DETAIL_BYTES_MAX);
+    while !detail.is_char_boundary(end) {
+        end -= 1;
+    }
+    detail.truncate(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        let original = Original {
+            origin: Origin::Events,
+            message: RawMessage::default(),
+        };
+        let detail =
+            |text: String| Fault::new(FaultReason::Malformed, text, UnixMillis(0), original.clone()).detail;
+        assert_eq!(detail("short".to_owned()), "short");
+        assert_eq!(detail("x".repeat(1024)).len(), 1024);
+        assert_eq!(detail("x".repeat(1025)).len(), 1024);
+        assert_eq!(detail(format!("x{}", "é".repeat(600))).len(), 1023);
+    }
+}

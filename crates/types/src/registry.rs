@@ -81,3 +81,6 @@ impl Registry {
             .filter(|endpoint| endpoint.wants(&event.event_type, &event.channels))
     }
 }
+
+#[cfg(test)]
+mod tests;

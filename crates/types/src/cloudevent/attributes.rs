@@ -11,7 +11,8 @@ use super::{
     check_value, percent, shorten,
 };
 use crate::content_type::{CONTENT_TYPE_DEFAULT, check_content_type};
-use crate::message::{HeaderValue, Properties};
+use crate::header_value::HeaderValue;
+use crate::message::Properties;
 use crate::traceparent;
 
 const HTTP_PREFIX: &str = "ce-";
@@ -100,18 +101,49 @@ fn canonical<'a>(name: &str, value: &'a HeaderValue) -> Result<Option<Cow<'a, st
     }
 }
 
+fn is_attribute_name(name: &str) -> bool {
+    (1..=ATTRIBUTE_NAME_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+/// Checks that headers are what reading in binary mode yields: known by their names, safe to send, bounded.
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), CloudEventError> {
+    if headers.len() > ATTRIBUTES_MAX {
+        return Err(CloudEventError::TooLarge {
+            limit: ATTRIBUTES_MAX,
+            unit: "attributes",
+        });
+    }
+    for (header, value) in headers {
+        if !header.strip_prefix(HTTP_PREFIX).is_some_and(is_attribute_name) {
+            return Err(CloudEventError::invalid(header, "is no header of an attribute"));
+        }
+        if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(CloudEventError::invalid(header, "is not percent-encoded"));
+        }
+    }
+    let bytes: usize = headers
+        .iter()
+        .map(|(header, value)| header.len() + value.len())
+        .sum();
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(CloudEventError::TooLarge {
+            limit: HEADERS_BYTES_MAX,
+            unit: "bytes",
+        });
+    }
+    Ok(())
+}
+
 /// Attributes by name.
 #[derive(Default)]
 struct Attributes(BTreeMap<String, String>);
 
 impl Attributes {
     fn add(&mut self, name: &str, value: String) -> Result<(), CloudEventError> {
-        if name.is_empty()
-            || name.len() > ATTRIBUTE_NAME_BYTES_MAX
-            || !name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        {
+        if !is_attribute_name(name) {
             let reason =
                 format!("is no attribute name: only a-z and 0-9, at most {ATTRIBUTE_NAME_BYTES_MAX}");
             return Err(CloudEventError::invalid(name, reason));
@@ -163,17 +195,7 @@ impl Attributes {
             .into_iter()
             .map(|(name, value)| (format!("{HTTP_PREFIX}{name}"), percent::encode(&value)))
             .collect();
-        if headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum::<usize>()
-            > HEADERS_BYTES_MAX
-        {
-            return Err(CloudEventError::TooLarge {
-                limit: HEADERS_BYTES_MAX,
-                unit: "bytes",
-            });
-        }
+        check_headers(&headers)?;
         Ok(CloudEvent {
             id: required.id,
             source: required.source,

@@ -1,0 +1,186 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hooklane_signing::{HeaderFamily, Scheme, Secret, Signer};
+use proptest::prelude::*;
+use url::Url;
+
+use super::*;
+use crate::filter::{Channel, EventType, TypePattern};
+use crate::id::EventId;
+use crate::time::UnixMillis;
+
+fn signer() -> Signer {
+    let secret = Secret::symmetric_from_bytes(&[7; 32]).unwrap();
+    Signer::new(Scheme::Standard(HeaderFamily::Webhook), vec![secret]).unwrap()
+}
+
+fn endpoint(id: &str, application: &str, patterns: &[&str], channels: &[&str]) -> Endpoint {
+    let id = EndpointId::parse(id).unwrap();
+    let url = Url::parse("https://example.com/hook").unwrap();
+    let mut endpoint = Endpoint::new(id, ApplicationId::parse(application).unwrap(), url, signer());
+    endpoint.event_types = patterns
+        .iter()
+        .map(|pattern| TypePattern::parse(pattern).unwrap())
+        .collect();
+    endpoint.channels = channels
+        .iter()
+        .map(|channel| Channel::parse(channel).unwrap())
+        .collect();
+    endpoint
+}
+
+fn event(application: &str, event_type: &str, channels: &[&str]) -> Event {
+    Event {
+        id: EventId::fresh(UnixMillis(0), [0; 10]),
+        producer_id: None,
+        application: ApplicationId::parse(application).unwrap(),
+        event_type: EventType::parse(event_type).unwrap(),
+        channels: channels
+            .iter()
+            .map(|channel| Channel::parse(channel).unwrap())
+            .collect(),
+        accepted_at: UnixMillis(0),
+        content_type: "application/json".to_owned(),
+        traceparent: None,
+        headers: Vec::new(),
+        payload: Bytes::new(),
+    }
+}
+
+fn ids(registry: &Registry, event: &Event) -> Vec<String> {
+    registry
+        .route(event)
+        .map(|endpoint| endpoint.id.to_string())
+        .collect()
+}
+
+#[test]
+fn an_event_goes_to_its_applications_endpoints_only() {
+    let endpoints = [
+        endpoint("a1", "acme", &["*"], &[]),
+        endpoint("b1", "other", &["*"], &[]),
+    ];
+    let registry = Registry::new([], endpoints).unwrap();
+    assert_eq!(ids(&registry, &event("acme", "x", &[])), ["a1"]);
+    assert_eq!(ids(&registry, &event("other", "x", &[])), ["b1"]);
+    assert!(ids(&registry, &event("nobody", "x", &[])).is_empty());
+}
+
+#[test]
+fn an_event_goes_to_who_wants_its_type_and_channel_in_the_order_of_the_configuration() {
+    let endpoints = [
+        endpoint("z", "acme", &["invoice.*"], &[]),
+        endpoint("y", "acme", &["invoice.paid", "*"], &[]),
+        endpoint("x", "acme", &["*"], &["eu"]),
+        endpoint("w", "acme", &["order.*"], &[]),
+    ];
+    let registry = Registry::new([], endpoints).unwrap();
+    assert_eq!(
+        ids(&registry, &event("acme", "invoice.paid", &[])),
+        ["z", "y"],
+        "each once"
+    );
+    assert_eq!(
+        ids(&registry, &event("acme", "invoice.paid", &["us", "eu"])),
+        ["z", "y", "x"]
+    );
+}
+
+#[test]
+fn a_disabled_endpoint_is_routed_to_because_its_deliveries_wait() {
+    let disabled = Endpoint {
+        disabled: true,
+        ..endpoint("a1", "acme", &["*"], &[])
+    };
+    let registry = Registry::new([], [disabled]).unwrap();
+    assert_eq!(ids(&registry, &event("acme", "x", &[])), ["a1"]);
+}
+
+#[test]
+fn applications_are_known_with_and_without_endpoints() {
+    let empty = ApplicationId::parse("empty").unwrap();
+    let registry = Registry::new([empty.clone()], [endpoint("a1", "acme", &["*"], &[])]).unwrap();
+    assert!(registry.knows(&empty));
+    assert!(registry.knows(&ApplicationId::parse("acme").unwrap()));
+    assert!(!registry.knows(&ApplicationId::parse("nobody").unwrap()));
+}
+
+#[test]
+fn an_endpoint_id_stands_once_also_across_applications() {
+    let twice = [
+        endpoint("a1", "acme", &["*"], &[]),
+        endpoint("a1", "other", &["*"], &[]),
+    ];
+    assert!(matches!(Registry::new([], twice), Err(RegistryError::EndpointTwice(id)) if id.as_str() == "a1"));
+}
+
+/// The quickest of several rounds of routing: the one that was disturbed least.
+fn route_time(registry: &Registry, event: &Event) -> Duration {
+    let round = || {
+        let begun = Instant::now();
+        let routed: usize = (0..100).map(|_| registry.route(event).count()).sum();
+        assert_eq!(routed, 300);
+        begun.elapsed()
+    };
+    (0..20).map(|_| round()).min().unwrap()
+}
+
+/// Goal: routing an event costs the same however many endpoints other applications have. 20,000 of them would make a scan
+/// of all some thousand times slower; fifty times leaves room for a busy machine.
+#[test]
+fn the_cost_of_an_event_does_not_depend_on_other_applications() {
+    let own = || (0..3).map(|n| endpoint(&format!("own{n}"), "acme", &["*"], &[]));
+    let others = (0..20_000).map(|n| endpoint(&format!("e{n}"), &format!("app{}", n % 100), &["*"], &[]));
+    let event = event("acme", "invoice.paid", &[]);
+    let alone = route_time(&Registry::new([], own()).unwrap(), &event);
+    let among = route_time(&Registry::new([], own().chain(others)).unwrap(), &event);
+    assert!(among < alone * 50, "{among:?} among others, {alone:?} alone");
+}
+
+/// One endpoint's wishes, or an event: a few words each, so that matches are frequent.
+fn words(from: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    proptest::collection::vec(proptest::sample::select(from), 0..=most)
+}
+
+const APPLICATIONS: &[&str] = &["acme", "other"];
+const PATTERNS: &[&str] = &["*", "a", "a.*", "a.b", "a.b.*", "b"];
+const TYPES: &[&str] = &["a", "a.b", "a.b.c", "ab", "b"];
+const CHANNELS: &[&str] = &["c1", "c2", "c3"];
+
+/// Whether a pattern in text form wants a type: written apart from the code under test.
+fn wants(pattern: &str, event_type: &str) -> bool {
+    pattern == "*"
+        || pattern == event_type
+        || pattern
+            .strip_suffix('*')
+            .is_some_and(|stem| stem.ends_with('.') && event_type.starts_with(stem))
+}
+
+proptest! {
+    #[test]
+    fn routing_is_the_filter_over_all_endpoints(
+        endpoints in proptest::collection::vec(
+            (proptest::sample::select(APPLICATIONS), words(PATTERNS, 3), words(CHANNELS, 2)), 0..12,
+        ),
+        application in proptest::sample::select(APPLICATIONS),
+        event_type in proptest::sample::select(TYPES),
+        channels in words(CHANNELS, 2),
+    ) {
+        let expected: Vec<String> = endpoints
+            .iter()
+            .enumerate()
+            .filter(|(_, (owner, patterns, wanted))| {
+                *owner == application
+                    && patterns.iter().any(|pattern| wants(pattern, event_type))
+                    && (wanted.is_empty() || wanted.iter().any(|channel| channels.contains(channel)))
+            })
+            .map(|(n, _)| format!("e{n}"))
+            .collect();
+        let all = endpoints.iter().enumerate().map(|(n, (owner, patterns, wanted))| {
+            endpoint(&format!("e{n}"), owner, patterns, wanted)
+        });
+        let registry = Registry::new([], all).unwrap();
+        prop_assert_eq!(ids(&registry, &event(application, event_type, &channels)), expected);
+    }
+}
