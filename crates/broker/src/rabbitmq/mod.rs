@@ -7,10 +7,12 @@ pub mod declare;
 mod publish;
 mod session;
 pub mod settings;
+mod shelf;
 mod supervisor;
 mod tls;
 
 pub use settings::{BrokerUrl, Declare, RabbitMqSettings, Role, SettingsError};
+pub use shelf::RabbitMqShelves;
 
 use std::sync::Arc;
 use std::time::Duration;

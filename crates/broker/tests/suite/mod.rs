@@ -1,5 +1,8 @@
 //! What every broker behind the port must do. Each function is one behaviour, on an installation of its own.
 
+#[allow(dead_code, reason = "not every test binary puts load on the broker")]
+pub mod load;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
