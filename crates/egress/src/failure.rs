@@ -50,10 +50,7 @@ fn judge(error: &(dyn Error + 'static)) -> Option<Failure> {
         return http1(error);
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        return Some(Failure::new(
-            FailureKind::Closed,
-            format!("the connection broke before a status: {error}"),
-        ));
+        return Some(broken(error));
     }
     None
 }
@@ -92,16 +89,8 @@ fn http1(error: &hyper::Error) -> Option<Failure> {
 }
 
 fn http2(error: &h2::Error) -> Failure {
-    // h2 keeps an I/O error's kind and text alone. Over TLS, which HTTP/2 always is here, invalid data is what rustls
-    // refused, or an alert of the other side (one about our certificate comes only after the handshake).
-    if let Some(broken) = error.get_io() {
-        let is_tls = broken.kind() == io::ErrorKind::InvalidData;
-        let kind = if is_tls {
-            FailureKind::Tls
-        } else {
-            FailureKind::Closed
-        };
-        return Failure::new(kind, format!("the connection broke before a status: {broken}"));
+    if let Some(error) = error.get_io() {
+        return broken(error);
     }
     // What the other side ends is closed; what our side had to end, for it broke the rules, was not HTTP.
     let is_ours = (error.is_reset() || error.is_go_away()) && !error.is_remote();
@@ -111,4 +100,16 @@ fn http2(error: &h2::Error) -> Failure {
         FailureKind::Closed
     };
     Failure::new(kind, format!("HTTP/2 ended before a status: {error}"))
+}
+
+fn broken(error: &io::Error) -> Failure {
+    // A socket never says "invalid data": that is rustls, about what came or about an alert (one about our certificate
+    // comes only after the handshake). h2 keeps an I/O error's kind and text alone, so the type cannot be asked.
+    let is_tls = error.kind() == io::ErrorKind::InvalidData;
+    let kind = if is_tls {
+        FailureKind::Tls
+    } else {
+        FailureKind::Closed
+    };
+    Failure::new(kind, format!("the connection broke before a status: {error}"))
 }

@@ -25,9 +25,10 @@ const TTL_MAX: Duration = Duration::from_secs(300);
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// A name server that failed may be back at once.
 const FAILED_TTL: Duration = Duration::from_secs(1);
-/// Longest time for one name, over all name servers and search domains.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one query to a name server that the operator named.
+/// Longest time for one name, over all name servers and search domains: less than the usual attempt, so that a silent
+/// name server is told apart from a slow endpoint.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest time for one query, so that there is time for a second name server.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most addresses kept of a name; nobody tries more within one attempt.
 pub(crate) const ADDRESSES_MAX: usize = 8;
@@ -66,6 +67,8 @@ impl Resolver {
         // Ours is the cache: it is shared by name, bounded by a setting and counted.
         options.cache_size = 0;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = options.timeout.min(QUERY_TIMEOUT);
+        options.attempts = 1;
         let inner = builder.build().map_err(failed)?;
         Ok(Resolver {
             inner,
@@ -143,11 +146,9 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(server.ip(), true, vec![udp, tcp])
 }
 
-/// Options where the operator named the servers; else the system's apply.
+/// Where the operator named the servers, the rest of the system's configuration does not count either.
 fn named_servers_options() -> ResolverOpts {
     let mut options = ResolverOpts::default();
-    options.timeout = QUERY_TIMEOUT;
-    options.attempts = 1;
     options.use_hosts_file = ResolveHosts::Never;
     options
 }

@@ -55,6 +55,9 @@ fn spellings(address: Ipv4Addr) -> Vec<String> {
     ]
 }
 
+#[path = "../property/url_guard.rs"]
+mod url_guard;
+
 proptest! {
     #[test]
     fn every_spelling_of_an_ipv4_address_is_judged_as_that_address(number: u32, port: u16) {
@@ -72,8 +75,8 @@ proptest! {
 
     #[test]
     fn what_a_url_calls_an_address_the_connector_calls_an_address(text in "\\PC{0,40}") {
-        agree(&format!("http://{text}/"));
-        agree(&text);
+        url_guard::check(&format!("http://{text}/"));
+        url_guard::check(&text);
     }
 
     #[test]
@@ -86,23 +89,4 @@ proptest! {
             }
         }
     }
-}
-
-fn agree(text: &str) {
-    let Ok(url) = Url::parse(text) else { return };
-    let Ok(uri) = Uri::try_from(url.as_str()) else {
-        return;
-    };
-    let Some(target) = Target::of(&uri) else { return };
-    match (url.host(), target.host) {
-        (Some(url::Host::Ipv4(address)), Host::Literal(found)) => {
-            assert_eq!(IpAddr::V4(address), found, "{text}")
-        }
-        (Some(url::Host::Ipv6(address)), Host::Literal(found)) => {
-            assert_eq!(IpAddr::V6(address), found, "{text}")
-        }
-        (Some(url::Host::Domain(name)), Host::Name(found)) => assert_eq!(name, found, "{text}"),
-        (said, found) => panic!("{text}: the URL says {said:?}, the connector {found:?}"),
-    }
-    assert_eq!(url.port_or_known_default(), Some(target.port), "{text}");
 }
