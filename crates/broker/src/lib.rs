@@ -2,9 +2,11 @@
 
 pub mod port;
 pub mod rabbitmq;
+pub mod shelf;
 pub mod topology;
 
 pub use port::{
     Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,
     Incoming, Outgoing, Queue, SharedBroker,
 };
+pub use shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};

@@ -1,0 +1,494 @@
+//! Shelves in quorum queues, which cannot be browsed: messages are taken unacked, and given back by closing channels.
+//!
+//! Order is kept by three rules. Only one consumer has credit at any time: when its prefetch is used up it is cancelled, and the
+//! next channel is opened; so an ack frees no credit that would take a message out of turn. Before anything is given back,
+//! the last consumer is cancelled. Then channels are closed one after another, first to last, and the next waits until the
+//! broker shows the messages of the one before as ready.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use hooklane_types::RawMessage;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
+    BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer, ErrorKind};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connection::Link;
+use super::convert;
+use super::settings::RabbitMqSettings;
+use crate::shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};
+use crate::topology::{Exchange, Names};
+
+/// For each request and each message: a quorum queue answers in a millisecond, one that elects a leader in seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The first batch is small: the first rows come at once, and bodies of 1 MiB do not fill the memory.
+const PREFETCH_FIRST: u64 = 16;
+/// How much larger a batch may be than the one before it.
+const PREFETCH_GROWTH: u64 = 8;
+/// A quorum queue gives out no more than 2,000 at once.
+const PREFETCH_MAX: u64 = 2_000;
+/// What the client library may hold of a batch, judged by the largest message of the batch before.
+const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long the broker may take to put back what a closed channel, or a reader that died, had in hand.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks at a queue's depth.
+const RETURN_LOOK: Duration = Duration::from_millis(20);
+/// Looks with the same depth after which nothing more is expected from a reader that died.
+const SETTLED_LOOKS: u32 = 10;
+
+/// Shelves on RabbitMQ. Each open shelf has a connection of its own, so that the lock lives exactly as long as its reader.
+#[derive(Clone, Debug)]
+pub struct RabbitMqShelves {
+    settings: RabbitMqSettings,
+}
+
+impl RabbitMqShelves {
+    /// Shelves of the installation behind these settings. Connects only to open one.
+    pub fn new(settings: RabbitMqSettings) -> RabbitMqShelves {
+        RabbitMqShelves { settings }
+    }
+}
+
+#[async_trait]
+impl Shelves for RabbitMqShelves {
+    async fn open(&self, shelf: ShelfName, holder: Holder) -> Result<Box<dyn Shelf>, ShelfError> {
+        let names = self
+            .settings
+            .names()
+            .map_err(|error| ShelfError::Refused(error.to_string()))?;
+        let link = Link::open(&self.settings, &format!("shelf {shelf}"))
+            .await
+            .map_err(|error| ShelfError::Unavailable(error.to_string()))?;
+        match RabbitMqShelf::open(&link, names, shelf, &holder).await {
+            Ok((control, names, total)) => {
+                let queue = names.queue(shelf.queue());
+                Ok(Box::new(RabbitMqShelf {
+                    link,
+                    control,
+                    names,
+                    shelf,
+                    queue,
+                    batches: Vec::new(),
+                    consumer: None,
+                    total,
+                    read: 0,
+                    largest_bytes: 0,
+                }))
+            }
+            Err(error) => {
+                link.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+struct RabbitMqShelf {
+    link: Link,
+    /// For looks at the queue, and for the holder's message.
+    control: Channel,
+    names: Names,
+    shelf: ShelfName,
+    queue: String,
+    /// In the order of their messages. `None` where everything was removed.
+    batches: Vec<Option<Batch>>,
+    /// Of the last batch, while it may still yield.
+    consumer: Option<Consumer>,
+    total: u64,
+    read: u64,
+    /// The largest message of the last batch.
+    largest_bytes: u64,
+}
+
+/// The messages that one channel has in hand.
+struct Batch {
+    channel: Channel,
+    prefetch: u64,
+    received: u64,
+    removed: u64,
+    /// Its consumer was cancelled: it gets nothing more.
+    sealed: bool,
+}
+
+impl Batch {
+    fn in_hand(&self) -> u64 {
+        self.received - self.removed
+    }
+}
+
+impl RabbitMqShelf {
+    /// Takes the lock, says who holds it, and counts.
+    async fn open(
+        link: &Link,
+        names: Names,
+        shelf: ShelfName,
+        holder: &Holder,
+    ) -> Result<(Channel, Names, u64), ShelfError> {
+        let queue = shelf.queue();
+        if !lock(link, &names.lock(queue)).await? {
+            // Whoever cannot be named still holds it.
+            let found = read_holder(link, &names.holder(queue)).await.unwrap_or(None);
+            return Err(ShelfError::Held(found));
+        }
+        let control = answered("opening a channel", link.connection().create_channel()).await?;
+        let predecessor_died = take_holder(&control, &names.holder(queue)).await?;
+        publish_holder(&control, &names, shelf, holder).await?;
+        let queue = names.queue(queue);
+        let total = match predecessor_died {
+            true => settled_depth(&control, &queue).await?,
+            false => depth(&control, &queue).await?,
+        };
+        Ok((control, names, total))
+    }
+
+    /// The next batch: a channel whose consumer has as much credit as may be held at once.
+    async fn begin_batch(&mut self) -> Result<(), ShelfError> {
+        let prefetch = self.next_prefetch();
+        let created = timeout(ANSWER_TIMEOUT, self.link.connection().create_channel()).await;
+        let channel = match created {
+            Ok(Err(error)) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => {
+                return Err(ShelfError::TooDeep { messages: self.read });
+            }
+            Ok(created) => created.map_err(|error| failure("opening a channel", &error))?,
+            Err(_) => return Err(late("opening a channel")),
+        };
+        let count = u16::try_from(prefetch).unwrap_or(u16::MAX);
+        answered(
+            "setting the prefetch",
+            channel.basic_qos(count, BasicQosOptions::default()),
+        )
+        .await?;
+        let tag = format!("hooklane-shelf-{}", self.batches.len());
+        let consume = channel.basic_consume(
+            self.queue.as_str().into(),
+            tag.as_str().into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        self.consumer = Some(answered("reading the shelf", consume).await?);
+        self.batches.push(Some(Batch {
+            channel,
+            prefetch,
+            received: 0,
+            removed: 0,
+            sealed: false,
+        }));
+        self.largest_bytes = 0;
+        Ok(())
+    }
+
+    fn next_prefetch(&self) -> u64 {
+        let last = self.batches.last().map_or(PREFETCH_FIRST, |last| {
+            last.as_ref()
+                .map_or(PREFETCH_MAX, |last| last.prefetch * PREFETCH_GROWTH)
+        });
+        let by_bytes = BATCH_BYTES_MAX / self.largest_bytes.max(1);
+        // Nothing that came after the opening is taken.
+        let left = self.total - self.read;
+        last.min(PREFETCH_MAX).min(by_bytes).min(left).max(1)
+    }
+
+    /// Cancels the consumer of the last batch once its credit is used up, or once a larger batch may follow.
+    async fn seal_if_full(&mut self) -> Result<(), ShelfError> {
+        let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &self.consumer) else {
+            return Ok(());
+        };
+        let is_full = batch.in_hand() >= batch.prefetch;
+        let may_grow = batch.received >= batch.prefetch && batch.prefetch < PREFETCH_MAX;
+        if batch.sealed || !(is_full || may_grow) {
+            return Ok(());
+        }
+        cancel(batch, consumer).await
+    }
+
+    /// What comes from the last batch; `None` when it is over.
+    async fn from_batch(&mut self) -> Result<Option<Delivery>, ShelfError> {
+        let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &mut self.consumer) else {
+            return Ok(None);
+        };
+        match timeout(ANSWER_TIMEOUT, consumer.next()).await {
+            Ok(Some(Ok(delivery))) => {
+                batch.received += 1;
+                self.largest_bytes = self.largest_bytes.max(convert::delivery_bytes(&delivery));
+                Ok(Some(delivery))
+            }
+            Ok(Some(Err(error))) => Err(failure("reading the shelf", &error)),
+            Ok(None) if batch.sealed => Ok(None),
+            Ok(None) => {
+                let reason = "the broker ended the subscription (was the queue deleted?)".to_owned();
+                Err(ShelfError::Lost {
+                    doing: "reading the shelf",
+                    reason,
+                })
+            }
+            Err(_) => Err(late("reading the shelf")),
+        }
+    }
+
+    /// Closes the channel of a batch that is over and has nothing in hand.
+    async fn free_if_empty(&mut self, index: usize) -> Result<(), ShelfError> {
+        let is_current = self.consumer.is_some() && index + 1 == self.batches.len();
+        let slot = &mut self.batches[index];
+        if is_current || slot.as_ref().is_none_or(|batch| batch.in_hand() > 0) {
+            return Ok(());
+        }
+        match slot.take() {
+            Some(batch) => close_channel(&batch.channel).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn put_back(&mut self) -> Result<(), ShelfError> {
+        if let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &self.consumer)
+            && !batch.sealed
+        {
+            cancel(batch, consumer).await?;
+        }
+        self.consumer = None;
+        let mut ready = depth(&self.control, &self.queue).await?;
+        let mut broker_follows = true;
+        for batch in self.batches.drain(..).flatten() {
+            // Also what was buffered and never yielded is given back; only what was yielded is known for certain.
+            ready += batch.in_hand();
+            close_channel(&batch.channel).await?;
+            if broker_follows {
+                broker_follows = depth_reaches(&self.control, &self.queue, ready).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Shelf for RabbitMqShelf {
+    fn total(&self) -> u64 {
+        self.total
+    }
+
+    async fn next(&mut self) -> Result<Option<Shelved>, ShelfError> {
+        while self.read < self.total {
+            if self.consumer.is_none() {
+                self.begin_batch().await?;
+            }
+            self.seal_if_full().await?;
+            match self.from_batch().await {
+                Ok(Some(delivery)) => {
+                    self.read += 1;
+                    return Ok(Some(self.shelved(delivery)));
+                }
+                Ok(None) => {
+                    self.consumer = None;
+                    self.free_if_empty(self.batches.len() - 1).await?;
+                }
+                // Somebody purged the queue meanwhile: that is the end, and no failure.
+                Err(ShelfError::Timeout { .. }) if depth(&self.control, &self.queue).await? == 0 => {
+                    self.total = self.read;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn remove(&mut self, handle: Handle) -> Result<(), ShelfError> {
+        let doing = "removing a message";
+        let Some(Some(batch)) = self.batches.get_mut(handle.batch) else {
+            let reason = "its channel is closed".to_owned();
+            return Err(ShelfError::Lost { doing, reason });
+        };
+        answered(
+            doing,
+            batch.channel.basic_ack(handle.tag, BasicAckOptions::default()),
+        )
+        .await?;
+        batch.removed += 1;
+        self.free_if_empty(handle.batch).await
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<(), ShelfError> {
+        let mut closed = self.put_back().await;
+        if closed.is_ok() {
+            closed = take_holder(&self.control, &self.names.holder(self.shelf.queue()))
+                .await
+                .map(drop);
+        }
+        self.link.close().await;
+        closed
+    }
+}
+
+impl RabbitMqShelf {
+    fn shelved(&self, delivery: Delivery) -> Shelved {
+        let handle = Handle {
+            batch: self.batches.len() - 1,
+            tag: delivery.delivery_tag,
+        };
+        let (message, _): (RawMessage, u64) = convert::incoming(delivery);
+        Shelved { message, handle }
+    }
+}
+
+/// Declares the exclusive queue. False when somebody else has it.
+async fn lock(link: &Link, name: &str) -> Result<bool, ShelfError> {
+    let doing = "taking the shelf's lock";
+    // A channel of its own: the refusal closes it.
+    let channel = answered("opening a channel", link.connection().create_channel()).await?;
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declare = channel.queue_declare(name.into(), options, FieldTable::default());
+    match timeout(ANSWER_TIMEOUT, declare).await {
+        Err(_) => Err(late(doing)),
+        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::RESOURCELOCKED) => Ok(false),
+        Ok(Err(error)) => Err(failure(doing, &error)),
+        Ok(Ok(_)) => close_channel(&channel).await.map(|()| true),
+    }
+}
+
+/// Looks who holds the lock, and puts the message back.
+async fn read_holder(link: &Link, queue: &str) -> Result<Option<Holder>, ShelfError> {
+    let doing = "asking who reads the shelf";
+    let channel = answered(doing, link.connection().create_channel()).await?;
+    let got = answered(doing, channel.basic_get(queue.into(), BasicGetOptions::default())).await?;
+    let Some(got) = got else { return Ok(None) };
+    answered(doing, got.delivery.reject(BasicRejectOptions { requeue: true })).await?;
+    // Written by another version, perhaps: then nobody can be named.
+    Ok(serde_json::from_slice(&got.delivery.data).ok())
+}
+
+/// Takes the holder's message away. True when there was one: its writer did not close its shelf.
+async fn take_holder(channel: &Channel, queue: &str) -> Result<bool, ShelfError> {
+    let options = BasicGetOptions { no_ack: true };
+    let got = answered(
+        "clearing who reads the shelf",
+        channel.basic_get(queue.into(), options),
+    )
+    .await?;
+    Ok(got.is_some())
+}
+
+async fn publish_holder(
+    channel: &Channel,
+    names: &Names,
+    shelf: ShelfName,
+    holder: &Holder,
+) -> Result<(), ShelfError> {
+    let doing = "saying who reads the shelf";
+    let body = serde_json::to_vec(holder).map_err(|error| ShelfError::Refused(error.to_string()))?;
+    let exchange = names.exchange(Exchange::Internal);
+    let key = Names::holder_key(shelf.queue());
+    answered(doing, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let publish = async {
+        let options = BasicPublishOptions::default();
+        let properties = convert::internal(true);
+        channel
+            .basic_publish(
+                exchange.as_str().into(),
+                key.as_str().into(),
+                options,
+                &body,
+                properties,
+            )
+            .await?
+            .await
+    };
+    answered(doing, publish).await.map(drop)
+}
+
+async fn cancel(batch: &mut Batch, consumer: &Consumer) -> Result<(), ShelfError> {
+    let cancel = batch
+        .channel
+        .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    answered("ending a subscription", cancel).await?;
+    batch.sealed = true;
+    Ok(())
+}
+
+async fn close_channel(channel: &Channel) -> Result<(), ShelfError> {
+    answered("closing a channel", channel.close(200, "OK".into())).await
+}
+
+/// Messages that are ready. Those that we have in hand are not counted.
+async fn depth(channel: &Channel, queue: &str) -> Result<u64, ShelfError> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declare = channel.queue_declare(queue.into(), passive, FieldTable::default());
+    let declared = answered("counting the shelf's messages", declare).await?;
+    Ok(u64::from(declared.message_count()))
+}
+
+/// The depth once it no longer changes: what a reader that died had in hand comes back a moment after its lock is free.
+async fn settled_depth(channel: &Channel, queue: &str) -> Result<u64, ShelfError> {
+    let deadline = Instant::now() + RETURN_TIMEOUT;
+    let mut last = depth(channel, queue).await?;
+    let mut looks = 0;
+    while looks < SETTLED_LOOKS && Instant::now() < deadline {
+        sleep(RETURN_LOOK).await;
+        let now = depth(channel, queue).await?;
+        looks = if now == last { looks + 1 } else { 0 };
+        last = now;
+    }
+    Ok(last)
+}
+
+/// Waits until so many messages are ready; false when that does not happen in time (a stranger consumes the queue).
+async fn depth_reaches(channel: &Channel, queue: &str, wanted: u64) -> Result<bool, ShelfError> {
+    let deadline = Instant::now() + RETURN_TIMEOUT;
+    while depth(channel, queue).await? < wanted {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        sleep(RETURN_LOOK).await;
+    }
+    Ok(true)
+}
+
+async fn answered<T>(
+    doing: &'static str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, ShelfError> {
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|error| failure(doing, &error)),
+        Err(_) => Err(late(doing)),
+    }
+}
+
+fn late(doing: &'static str) -> ShelfError {
+    ShelfError::Timeout {
+        doing,
+        waited: ANSWER_TIMEOUT,
+    }
+}
+
+fn failure(doing: &'static str, error: &lapin::Error) -> ShelfError {
+    match soft(error) {
+        Some(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED) => {
+            ShelfError::Refused(format!("{doing}: {error}"))
+        }
+        _ => ShelfError::Lost {
+            doing,
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+    let ErrorKind::ProtocolError(protocol) = error.kind() else {
+        return None;
+    };
+    match protocol.kind() {
+        AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+        AMQPErrorKind::Hard(_) => None,
+    }
+}
