@@ -136,6 +136,34 @@ async fn a_killed_test_process_leaves_no_node_behind() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn test_binaries_can_share_the_node_of_with_rabbitmq() -> Result<()> {
+    // Goal: the two variables suffice, and the command's failure is passed on. Method: tests of this executable run under it; they start no node of their own.
+    let alone = process::Spawn::program(env!("CARGO_BIN_EXE_with-rabbitmq"))
+        .arg(std::env::current_exe()?)
+        .args([
+            "--exact",
+            "vhosts_of_the_shared_node_see_nothing_of_each_other",
+            "a_dropped_vhost_is_deleted",
+        ])
+        .run(Duration::from_secs(240))
+        .await?;
+    ensure!(
+        alone.status.success() && alone.stdout.contains("2 passed"),
+        "{alone:?}"
+    );
+    let script =
+        "test -n \"$HOOKLANE_TEST_AMQP\" && eval \"$HOOKLANE_TEST_RABBITMQ_CTL list_vhosts\" && exit 7";
+    let failing =
+        process::Spawn::program(env!("CARGO_BIN_EXE_with-rabbitmq")).args(["/bin/sh", "-c", script]);
+    let failing = failing.run(Duration::from_secs(240)).await?;
+    ensure!(
+        failing.status.code() == Some(7) && failing.stdout.contains("/\n"),
+        "{failing:?}"
+    );
+    Ok(())
+}
+
 /// The environments of all processes but ours: the node's names its directory.
 fn environments() -> Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();

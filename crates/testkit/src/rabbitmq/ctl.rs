@@ -63,6 +63,31 @@ impl Ctl {
         Ok(self.run(&["eval", expression]).await?.trim().to_owned())
     }
 
+    /// The same as a shell command, for other processes; what it is given as arguments goes to `rabbitmqctl`.
+    pub fn shell_command(&self) -> String {
+        if let Target::Command(command) = &self.0 {
+            return command.to_string();
+        }
+        let command = self.command::<&str>(&[]);
+        let mut words = vec!["env".to_owned()];
+        let mut assignments = Vec::new();
+        for (name, value) in command.get_envs() {
+            let name = name.to_string_lossy();
+            match value {
+                Some(value) => assignments.push(quoted(&format!("{name}={}", value.to_string_lossy()))),
+                None => words.push(format!("-u {}", quoted(&name))),
+            }
+        }
+        words.append(&mut assignments);
+        words.push(quoted(&command.get_program().to_string_lossy()));
+        words.extend(
+            command
+                .get_args()
+                .map(|argument| quoted(&argument.to_string_lossy())),
+        );
+        words.join(" ")
+    }
+
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> std::process::Command {
         let mut command = match &self.0 {
             Target::Own(site) => {
@@ -82,4 +107,9 @@ impl Ctl {
         command.args(arguments);
         command
     }
+}
+
+/// One word for a shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }

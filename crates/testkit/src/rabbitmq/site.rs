@@ -33,6 +33,14 @@ impl Installation {
             "{} is missing: install rabbitmq-server, or name another directory in HOOKLANE_TEST_RABBITMQ_BIN",
             server.display()
         );
+        if let Some(root) = &found.root {
+            // Without it the memory monitor does not start (seen with 4.0.5): no alarm, and an error that does not say why.
+            ensure!(
+                root.join("proc/self").exists(),
+                "nothing is mounted on {0}/proc: run `mount -t proc proc {0}/proc`",
+                root.display()
+            );
+        }
         Ok(found)
     }
 
