@@ -6,6 +6,7 @@ mod cloudevents;
 mod fixture;
 mod limits;
 mod messages;
+mod rabbitmq;
 mod raw;
 mod scripted;
 mod stop;
