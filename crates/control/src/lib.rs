@@ -1,1 +1,20 @@
 #![doc = include_str!("../README.md")]
+
+mod dead;
+mod entry;
+mod error;
+mod faults;
+mod filter;
+mod fingerprint;
+pub mod present;
+mod replay;
+mod shelf;
+pub mod status;
+
+pub use dead::{DeadDetail, DeadEntry, DeadRow, DeliveryDetail};
+pub use entry::{Entry, NotReplayable, Replay};
+pub use error::ControlError;
+pub use faults::{FaultDetail, FaultEntry, FaultRow};
+pub use filter::{Facts, Filter};
+pub use replay::{ReplayOptions, Replayed};
+pub use shelf::{Ended, Reader, Scanned};

@@ -1,0 +1,151 @@
+//! Reading a shelf: every message once, oldest first, and everything put back in order at the end.
+
+use std::ops::ControlFlow;
+
+use hooklane_broker::topology::Names;
+use hooklane_broker::{Handle, Holder, Shelf, Shelves};
+use hooklane_types::UnixMillis;
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::Entry;
+use crate::error::ControlError;
+use crate::filter::Filter;
+
+/// Who reads, and how.
+pub struct Reader<'a> {
+    /// The broker's shelves.
+    pub shelves: &'a dyn Shelves,
+    /// The installation's names.
+    pub names: &'a Names,
+    /// Who is named to others that want to read.
+    pub holder: Holder,
+    /// The time from which ages are counted.
+    pub now: UnixMillis,
+    /// Ends the reading in order.
+    pub stop: CancellationToken,
+}
+
+/// Why the reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was read.
+    AtTheEnd,
+    /// Nothing more was wanted.
+    Enough,
+    /// It was stopped.
+    Stopped,
+}
+
+/// How far the reading came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Messages that lay there at the beginning.
+    pub total: u64,
+    /// Messages looked at.
+    pub read: u64,
+    /// Messages that the filter let through.
+    pub matched: u64,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+impl Reader<'_> {
+    /// Shows every message that the filter lets through, until `visit` has enough.
+    ///
+    /// # Errors
+    /// When the shelf cannot be read, or `visit` fails.
+    pub async fn scan<E: Entry>(
+        &self,
+        filter: &Filter<E::Reason>,
+        mut visit: impl FnMut(&E) -> std::io::Result<ControlFlow<()>>,
+    ) -> Result<Scanned, ControlError> {
+        let mut shelf = self.shelves.open(E::SHELF, self.holder.clone()).await?;
+        let scanned = self.scan_open(shelf.as_mut(), filter, &mut visit).await;
+        let closed = shelf.close().await;
+        let scanned = scanned?;
+        closed?;
+        Ok(scanned)
+    }
+
+    async fn scan_open<E: Entry>(
+        &self,
+        shelf: &mut dyn Shelf,
+        filter: &Filter<E::Reason>,
+        visit: &mut impl FnMut(&E) -> std::io::Result<ControlFlow<()>>,
+    ) -> Result<Scanned, ControlError> {
+        let mut scanned = Scanned {
+            total: shelf.total(),
+            read: 0,
+            matched: 0,
+            ended: Ended::AtTheEnd,
+        };
+        while let Some((entry, _)) = self.next_matching::<E>(shelf, filter, &mut scanned).await? {
+            if visit(&entry)?.is_break() {
+                scanned.ended = Ended::Enough;
+                break;
+            }
+        }
+        Ok(scanned)
+    }
+
+    /// Takes every message that the filter lets through off the shelf for good; `progress` gets their number so far.
+    ///
+    /// # Errors
+    /// When the shelf cannot be read.
+    pub async fn purge<E: Entry>(
+        &self,
+        filter: &Filter<E::Reason>,
+        mut progress: impl FnMut(&Scanned),
+    ) -> Result<Scanned, ControlError> {
+        let mut shelf = self.shelves.open(E::SHELF, self.holder.clone()).await?;
+        let purged = self.purge_open::<E>(shelf.as_mut(), filter, &mut progress).await;
+        let closed = shelf.close().await;
+        let purged = purged?;
+        closed?;
+        Ok(purged)
+    }
+
+    async fn purge_open<E: Entry>(
+        &self,
+        shelf: &mut dyn Shelf,
+        filter: &Filter<E::Reason>,
+        progress: &mut impl FnMut(&Scanned),
+    ) -> Result<Scanned, ControlError> {
+        let mut scanned = Scanned {
+            total: shelf.total(),
+            read: 0,
+            matched: 0,
+            ended: Ended::AtTheEnd,
+        };
+        while let Some((_, handle)) = self.next_matching::<E>(shelf, filter, &mut scanned).await? {
+            shelf.remove(handle).await?;
+            progress(&scanned);
+        }
+        Ok(scanned)
+    }
+
+    /// The next message that is meant; `None` at the end, or when the reading was stopped.
+    pub(crate) async fn next_matching<E: Entry>(
+        &self,
+        shelf: &mut dyn Shelf,
+        filter: &Filter<E::Reason>,
+        scanned: &mut Scanned,
+    ) -> Result<Option<(E, Handle)>, ControlError> {
+        loop {
+            // Between two messages only: a read that is broken off could take a message out of turn.
+            if self.stop.is_cancelled() {
+                scanned.ended = Ended::Stopped;
+                return Ok(None);
+            }
+            let Some(shelved) = shelf.next().await? else {
+                return Ok(None);
+            };
+            scanned.read += 1;
+            let entry = E::read(shelved.message, self.names);
+            if filter.matches(&entry.facts(), self.now) {
+                scanned.matched += 1;
+                return Ok(Some((entry, shelved.handle)));
+            }
+        }
+    }
+}
