@@ -55,7 +55,10 @@ pub(crate) enum Step {
 }
 
 /// Declares everything, or looks whether it is there.
-pub(crate) async fn declare(
+///
+/// # Errors
+/// See [`DeclareError`]: the first step that fails ends it.
+pub async fn declare(
     connection: &Connection,
     topology: &Topology,
     mode: Declare,
