@@ -1,0 +1,79 @@
+//! `hooklane ingest`
+
+use std::sync::Arc;
+
+use clap::Args;
+use hooklane_broker::SharedBroker;
+use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_telemetry::Metrics;
+use tokio::task::JoinSet;
+
+use super::block_on;
+use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
+use super::service::{ListenSetting, Signals, announce, listen, run_beside};
+use crate::settings::watch::Watch;
+use crate::settings::{self, Loaded, Role, Sources};
+
+const LISTEN: ListenSetting = ListenSetting {
+    section: "ingest",
+    variable: "HOOKLANE_INGEST__LISTEN",
+};
+
+#[derive(Args)]
+pub struct Ingest {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    broker: BrokerFlags,
+    /// Where to listen [default: 127.0.0.1:8071]; port 0 takes a free one, and the line printed names it
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+impl Ingest {
+    /// Serves until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<()> {
+        let flags = vec![
+            self.broker.flag(),
+            flag("--listen", "ingest.listen", self.listen.as_ref()),
+        ];
+        let sources = self.settings.sources(flags);
+        let loaded = settings::load(&sources, Role::Ingest)?;
+        start_log(&loaded.settings.log, "info")?;
+        block_on(serve(sources, loaded))
+    }
+}
+
+async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let section = loaded.settings.ingest.clone();
+    let listener = listen(section.listen, &LISTEN).await?;
+    let rabbitmq = loaded.settings.broker.rabbitmq(BrokerRole::Ingest)?;
+    let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
+    let reload_tls = section.settings.tls.as_ref().map(|tls| tls.reload.clone());
+    let signals = Signals {
+        reload_tls,
+        ..Signals::default()
+    };
+    let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals.clone().follow());
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let scheme = if section.settings.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    announce(&listener, scheme)?;
+    let service = hooklane_ingest::run(
+        section.settings,
+        broker.clone(),
+        registry,
+        metrics,
+        listener,
+        signals.stop.clone(),
+    );
+    let result = run_beside(service, tasks, &signals).await;
+    broker.shut_down().await;
+    result
+}

@@ -1,0 +1,130 @@
+//! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
+
+mod dispatcher;
+mod flags;
+mod ingest;
+mod init;
+mod publish;
+mod secret;
+mod service;
+mod sign;
+mod signature_flags;
+mod topology;
+mod verify;
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::settings::Report;
+
+/// The command failed.
+const FAILED: u8 = 1;
+/// The command could not begin: wrong flags, or wrong settings. `clap` ends with the same code.
+const USAGE: u8 = 2;
+
+/// Webhook delivery on RabbitMQ: takes your services' events and delivers each to every subscribed HTTP endpoint, signed,
+/// retried and accounted for.
+#[derive(Parser)]
+#[command(
+    name = "hooklane",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes a commented settings file with a fresh secret.
+    Init(init::Init),
+    /// Takes events over HTTP and publishes them to the broker.
+    Ingest(ingest::Ingest),
+    /// Delivers events to endpoints.
+    Dispatcher(dispatcher::Dispatcher),
+    /// Publishes one event, or a file of them.
+    Publish(publish::Publish),
+    /// Prints the signature headers for a body.
+    Sign(sign::Sign),
+    /// Checks the signature of a request that was received.
+    Verify(verify::Verify),
+    /// Makes a signing secret.
+    Secret(secret::MakeSecret),
+    /// Prints exchanges, queues, bindings and the least rights of each role, or declares them.
+    Topology(topology::PrintTopology),
+}
+
+/// Runs the command of the process's arguments.
+pub fn main() -> ExitCode {
+    // Ring, for every TLS of the process. An error says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let result = match Cli::parse().command {
+        Command::Init(command) => command.run(),
+        Command::Ingest(command) => command.run(),
+        Command::Dispatcher(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Sign(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Secret(command) => command.run(),
+        Command::Topology(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_usage = error
+        .chain()
+        .any(|cause| cause.is::<Report>() || cause.is::<UsageError>());
+    if is_usage { USAGE } else { FAILED }
+}
+
+/// Flags that do not go together, found after `clap` was content.
+#[derive(Debug)]
+struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+fn usage(text: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(UsageError(text.into()))
+}
+
+/// Runs a command's future on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the system gives no threads")?;
+    let result = runtime.block_on(future);
+    // What still blocks (a read of standard input) must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Milliseconds since 1970, by the machine's clock.
+fn now() -> hooklane_types::UnixMillis {
+    hooklane_types::UnixMillis(jiff::Timestamp::now().as_millisecond())
+}
+
+/// The file that `hooklane init` writes, for the tests of the settings.
+#[cfg(test)]
+pub fn init_text() -> String {
+    init::text().expect("a fresh secret can be made")
+}

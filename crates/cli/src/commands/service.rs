@@ -1,0 +1,146 @@
+//! What the services share: the listener, signals, and the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hooklane_broker::{BrokerState, SharedBroker};
+use hooklane_telemetry::Readiness;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long a service may take to end after the second signal, before it is left as it is.
+pub const END_AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Which setting says where a service listens.
+pub struct ListenSetting {
+    /// `ingest`
+    pub section: &'static str,
+    /// `HOOKLANE_INGEST__LISTEN`
+    pub variable: &'static str,
+}
+
+/// Listens, or says which setting names the address.
+pub async fn listen(address: SocketAddr, setting: &ListenSetting) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address}: give another address with --listen, {} or `listen` in [{}]",
+            setting.variable, setting.section
+        )
+    })
+}
+
+/// Prints the address that was really bound: with port 0, nobody else knows it.
+pub fn announce(listener: &TcpListener, scheme: &str) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    println!("listening on {scheme}://{address}");
+    Ok(())
+}
+
+/// What signals ask of a service.
+#[derive(Clone, Default)]
+pub struct Signals {
+    /// The first SIGTERM or SIGINT: end in order.
+    pub stop: CancellationToken,
+    /// The second: end at once.
+    pub now: CancellationToken,
+    /// SIGHUP: look at the settings file.
+    pub reload: Arc<Notify>,
+    /// SIGHUP: look at the listener's certificate.
+    pub reload_tls: Option<Arc<Notify>>,
+}
+
+impl Signals {
+    /// Follows signals until the second one to end came.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub async fn follow(self) -> anyhow::Result<()> {
+        let refused = "signals cannot be handled";
+        let mut terminate = signal(SignalKind::terminate()).context(refused)?;
+        let mut interrupt = signal(SignalKind::interrupt()).context(refused)?;
+        let mut hang_up = signal(SignalKind::hangup()).context(refused)?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {
+                    self.reload.notify_one();
+                    if let Some(tls) = &self.reload_tls {
+                        tls.notify_one();
+                    }
+                    continue;
+                }
+            }
+            if self.stop.is_cancelled() {
+                self.now.cancel();
+                return Ok(());
+            }
+            tracing::info!(
+                "stopping: taking no new work, finishing what is in flight; a second signal ends at once"
+            );
+            self.stop.cancel();
+        }
+    }
+}
+
+/// Runs a service beside its essential tasks, to the service's end. A task that ends before the stop ends the process with an
+/// error; the tasks are ended with the service.
+pub async fn run_beside<E>(
+    service: impl Future<Output = Result<(), E>>,
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    signals: &Signals,
+) -> anyhow::Result<()>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    tokio::pin!(service);
+    loop {
+        tokio::select! {
+            result = &mut service => {
+                if signals.now.is_cancelled() {
+                    bail!("ended by the second signal, with work in flight given back to the broker");
+                }
+                return result.map_err(anyhow::Error::new);
+            }
+            () = forced_end(&signals.now) => bail!("ended by the second signal"),
+            Some(ended) = tasks.join_next() => {
+                ended.context("a task of the process broke down")??;
+                if !signals.stop.is_cancelled() {
+                    bail!("a task of the process ended before it was asked to");
+                }
+            }
+        }
+    }
+}
+
+async fn forced_end(now: &CancellationToken) {
+    now.cancelled().await;
+    tokio::time::sleep(END_AT_ONCE).await;
+}
+
+/// Whether a process can work, by its broker connections.
+pub fn readiness(broker: &SharedBroker, stop: &CancellationToken) -> Readiness {
+    if stop.is_cancelled() {
+        return Readiness::NotReady("stopping".to_owned());
+    }
+    for (what, state) in [
+        ("publishing", broker.state()),
+        ("consuming", broker.consume_state()),
+    ] {
+        match &*state.borrow() {
+            BrokerState::Connected => {}
+            BrokerState::Blocked { reason } => {
+                return Readiness::NotReady(format!("the broker takes no messages: {reason}"));
+            }
+            BrokerState::Disconnected { last_error } => {
+                return Readiness::NotReady(format!("no connection to the broker for {what}: {last_error}"));
+            }
+        }
+    }
+    Readiness::Ready
+}

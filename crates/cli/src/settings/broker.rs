@@ -1,0 +1,146 @@
+//! `[broker]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use hooklane_broker::rabbitmq::{self, BrokerUrl, Declare, RabbitMqSettings};
+use hooklane_broker::topology::{EVENTS_BYTES_MAX, Names};
+
+use super::secret::{self, Fetch, SecretText};
+use super::table::Table;
+use super::value::{Raw, one_of};
+
+const PREFIX_DEFAULT: &str = "hooklane";
+const PUBLISH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+const DECLARE: [(&str, Declare); 2] = [("create", Declare::Create), ("passive", Declare::Passive)];
+
+/// The broker, and how Hooklane uses it.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// `amqp[s]://user:password@host:port/vhost`; none only where no broker is needed.
+    pub url: Option<SecretText>,
+    /// In front of every exchange's and queue's name.
+    pub prefix: String,
+    /// Who declares.
+    pub declare: Declare,
+    /// How long a confirm is waited for.
+    pub publish_timeout: Duration,
+    /// Certificates to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Bound of the queues `events` and `ordered`.
+    pub events_bytes_max: u64,
+}
+
+impl BrokerSettings {
+    /// The settings of a RabbitMQ client with this role.
+    ///
+    /// # Errors
+    /// When no URL was given: only commands that need no broker load settings without one.
+    pub fn rabbitmq(&self, role: rabbitmq::Role) -> anyhow::Result<RabbitMqSettings> {
+        let url = self
+            .url
+            .as_ref()
+            .context("no broker is set: give --broker, HOOKLANE_BROKER__URL or [broker] url")?;
+        let mut settings = RabbitMqSettings::new(role, url.expose())?;
+        settings.prefix.clone_from(&self.prefix);
+        settings.declare = self.declare;
+        settings.ca_file.clone_from(&self.ca);
+        settings.client_certificate = self.client.as_ref().map(|(certificate, _)| certificate.clone());
+        settings.client_key = self.client.as_ref().map(|(_, key)| key.clone());
+        settings.events_bytes_max = self.events_bytes_max;
+        Ok(settings)
+    }
+}
+
+/// Reads the section to its end.
+pub fn read(table: Table<'_>, is_needed: bool) -> BrokerSettings {
+    let url = url(&table, is_needed);
+    let prefix = prefix(&table);
+    let declare = table
+        .field("declare")
+        .and_then(|field| {
+            field.taken(one_of(
+                Raw {
+                    value: field.value,
+                    is_text_only: false,
+                },
+                &DECLARE,
+            ))
+        })
+        .unwrap_or(Declare::Create);
+    let publish_timeout = table.duration(
+        "publish_timeout",
+        PUBLISH_TIMEOUT_DEFAULT,
+        Duration::from_millis(100)..=Duration::from_secs(300),
+    );
+    let ca = table.file_path("ca_file");
+    let client = match (
+        table.file_path("client_certificate"),
+        table.file_path("client_key"),
+    ) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            table.problem(
+                "client_certificate",
+                "certificate and key belong together",
+                "set both `client_certificate` and `client_key`, or none",
+            );
+            None
+        }
+    };
+    let events_bytes_max = table.size("events_bytes_max", EVENTS_BYTES_MAX, (1 << 20)..=(1 << 50));
+    table.finish();
+    BrokerSettings {
+        url,
+        prefix,
+        declare,
+        publish_timeout,
+        ca,
+        client,
+        events_bytes_max,
+    }
+}
+
+fn url(table: &Table<'_>, is_needed: bool) -> Option<SecretText> {
+    let fetch = if is_needed { Fetch::Yes } else { Fetch::No };
+    let Some(given) = secret::read(table, "url", fetch) else {
+        if is_needed {
+            table.missing(
+                "url",
+                "give --broker, HOOKLANE_BROKER__URL or `url` in [broker], like \"amqp://user:password@127.0.0.1:5672/%2f\"",
+            );
+        }
+        return None;
+    };
+    let text = given.text?;
+    if let Err(error) = BrokerUrl::parse(text.expose()) {
+        given.field.problem(
+            error,
+            "write it like \"amqp://user:password@host:5672/%2f\", or amqps:// for TLS",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn prefix(table: &Table<'_>) -> String {
+    let Some(field) = table.field("prefix") else {
+        return PREFIX_DEFAULT.to_owned();
+    };
+    let Some(prefix) = field.read::<String>() else {
+        return PREFIX_DEFAULT.to_owned();
+    };
+    if let Err(error) = Names::new(&prefix) {
+        field.problem(
+            error,
+            format!("take another prefix, like `prefix = \"{PREFIX_DEFAULT}\"`"),
+        );
+        return PREFIX_DEFAULT.to_owned();
+    }
+    prefix
+}

@@ -1,0 +1,217 @@
+//! Settings: defaults, then a TOML file, then the environment, then flags; every problem of all of them in one report.
+//!
+//! [`source`] reads and merges (the `config` crate), [`table`] takes typed values out of the merged tree and knows which keys
+//! were asked for, and one file per section says what can be set there.
+
+mod application;
+mod broker;
+mod dispatcher;
+mod document;
+mod egress;
+mod endpoint;
+mod fingerprint;
+mod header;
+mod ingest;
+mod log;
+mod place;
+mod problem;
+mod registry;
+mod retry;
+mod secret;
+mod signature;
+mod source;
+mod table;
+mod value;
+pub mod watch;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hooklane_egress::EgressSettings;
+use hooklane_types::{ApplicationId, Registry};
+
+pub use broker::BrokerSettings;
+pub use dispatcher::DispatcherSection;
+pub use ingest::IngestSection;
+pub use log::LogSettings;
+pub use problem::{Problem, Report};
+pub use secret::read_secret_file;
+pub use source::{FILE_DEFAULT, Flag, Sources};
+
+use dispatcher::FromElsewhere;
+use endpoint::Surroundings;
+use fingerprint::Fingerprint;
+use secret::{Fetch, SecretText};
+use table::{Load, Table};
+
+/// Whose a message is that names no application, unless set.
+const DEFAULT_APPLICATION: &str = "default";
+
+/// Who reads the settings: decides what must be there, and which secrets are fetched from outside of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `hooklane ingest`: needs no endpoint's secret, and is not given one.
+    Ingest,
+    /// `hooklane dispatcher`.
+    Dispatcher,
+    /// A command that talks to the broker.
+    Client,
+    /// `hooklane check`: looks at everything.
+    Check,
+    /// A command that talks to nobody.
+    Offline,
+}
+
+impl Role {
+    fn needs_broker(self) -> bool {
+        self != Role::Offline
+    }
+
+    fn is_listening_for_events(self) -> bool {
+        matches!(self, Role::Ingest | Role::Check)
+    }
+
+    fn endpoint_secrets(self) -> Fetch {
+        if matches!(self, Role::Dispatcher | Role::Check) {
+            Fetch::Yes
+        } else {
+            Fetch::No
+        }
+    }
+}
+
+/// Everything but applications and endpoints: fixed while a process runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[broker]`
+    pub broker: BrokerSettings,
+    /// `[ingest]`
+    pub ingest: IngestSection,
+    /// `[dispatcher]`
+    pub dispatcher: DispatcherSection,
+    /// `[egress]`
+    pub egress: EgressSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `default_application`
+    pub default_application: ApplicationId,
+}
+
+/// What one load gave.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The fixed part.
+    pub settings: Settings,
+    /// Applications and endpoints. Endpoints only where their secrets were fetched.
+    pub registry: Arc<Registry>,
+    /// How many `[[endpoint]]` tables there are.
+    pub endpoint_count: usize,
+    /// The file's text, to notice changes; there are secrets in it.
+    file_text: SecretText,
+    fingerprint: Fingerprint,
+}
+
+/// Loads settings.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load(sources: &Sources, role: Role) -> Result<Loaded, Report> {
+    let text = sources
+        .read_file()
+        .map_err(|problem| Report::new(vec![problem]))?;
+    load_text(sources, role, text)
+}
+
+/// Loads settings with the file's text already read.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load_text(sources: &Sources, role: Role, file_text: String) -> Result<Loaded, Report> {
+    let (loaded, problems, _) = read(sources, role, file_text);
+    match loaded {
+        Some(loaded) if problems.is_empty() => Ok(loaded),
+        _ => Err(Report::new(problems)),
+    }
+}
+
+/// Reads all that can be read: the result, the problems, and the keys that were asked for.
+fn read(
+    sources: &Sources,
+    role: Role,
+    file_text: String,
+) -> (Option<Loaded>, Vec<Problem>, BTreeSet<String>) {
+    let merged = match sources.merge(&file_text) {
+        Ok(merged) => merged,
+        Err(problem) => return (None, vec![problem], BTreeSet::new()),
+    };
+    let load = Load::new(sources);
+    let root = Table::root(&load, &merged);
+    let application: Option<ApplicationId> = root.field("default_application").map_or_else(
+        || ApplicationId::parse(DEFAULT_APPLICATION).ok(),
+        |field| field.read(),
+    );
+    // A wrong one is in the report; the rest of the settings is read as if it had been left out.
+    let application = application.or_else(|| ApplicationId::parse(DEFAULT_APPLICATION).ok());
+    let Some(application) = application else {
+        return (None, load.finish().0, BTreeSet::new());
+    };
+    let (settings, applications) = sections(&root, role, &application);
+    let around = Surroundings {
+        application: application.clone(),
+        timeout: settings.dispatcher.attempt_timeout,
+        in_flight_max: settings.dispatcher.endpoint_in_flight_max,
+        https_only: settings.egress.https_only,
+        fetch: role.endpoint_secrets(),
+    };
+    let endpoints = registry::read(root.tables("endpoint"), &around);
+    root.finish();
+    let (problems, known) = load.finish();
+    let ids = applications
+        .into_iter()
+        .chain([application])
+        .chain(endpoints.applications);
+    let registry = Registry::new(ids, endpoints.endpoints);
+    let loaded = registry.ok().map(|registry| Loaded {
+        fingerprint: Fingerprint::of(&merged, &settings.dispatcher.settings.broker_users),
+        settings,
+        registry: Arc::new(registry),
+        endpoint_count: endpoints.count,
+        file_text: SecretText::new(file_text),
+    });
+    (loaded, problems, known)
+}
+
+fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Settings, Vec<ApplicationId>) {
+    let applications = application::read(root.tables("application"));
+    let broker = broker::read(root.section("broker"), role.needs_broker());
+    let ingest = ingest::read(
+        root.section("ingest"),
+        broker.publish_timeout,
+        role.is_listening_for_events(),
+    );
+    let elsewhere = FromElsewhere {
+        prefix: broker.prefix.clone(),
+        publish_timeout: broker.publish_timeout,
+        default_application: application.clone(),
+        broker_users: applications.broker_users,
+    };
+    let dispatcher = dispatcher::read(root.section("dispatcher"), elsewhere);
+    let egress = egress::read(root.section("egress"));
+    let log = log::read(root.section("log"));
+    let settings = Settings {
+        broker,
+        ingest,
+        dispatcher,
+        egress,
+        log,
+        default_application: application.clone(),
+    };
+    (settings, applications.ids)
+}
+
+#[cfg(test)]
+mod key_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod watch_tests;
