@@ -111,9 +111,11 @@ pub(crate) async fn run(core: Arc<Core>, mut work: Work) -> Result<(), Dispatche
             permit,
         ));
     };
-    finish(&core, &work, tasks).await;
-    // Only now: dropping the consumption closes the channel on which the last acks went out, and gives back the rest.
-    drop(consumption);
+    // Paused, the channel takes nothing more and stays open for the acks of what is in flight.
+    tokio::join!(
+        consumption.pause(core.settings.grace),
+        finish(&core, &work, tasks)
+    );
     ended
 }
 
