@@ -243,3 +243,39 @@ async fn what_the_configuration_forbids_is_never_sent() {
 
     assert_eq!(receiver.connections_opened(), 0);
 }
+
+#[tokio::test]
+async fn only_the_final_status_counts() {
+    // Goal: interim answers are passed over, 101 is an answer like any other, and HTTP/1.0 is understood.
+    let world = World::new();
+    for (said, status) in [
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+                .as_slice(),
+            204,
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+            101,
+        ),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200),
+        (b"HTTP/1.1 999 \r\ncontent-length: 0\r\n\r\n", 999),
+    ] {
+        let server = RawServer::saying(said).await;
+        assert_eq!(world.status(&server.url()).await, status);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_request_counts() {
+    // Goal: a receiver that refuses 8 MiB after its first bytes, and closes on the rest, has answered.
+    let world = World::new();
+    for _ in 0..10 {
+        let server =
+            RawServer::saying(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        let mut given = request(&server.url());
+        given.body = vec![b'a'; 8 * 1024 * 1024].into();
+        assert_eq!(world.ok(given).await.status, 413);
+    }
+}
