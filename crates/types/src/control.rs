@@ -94,3 +94,59 @@ pub enum EndpointCondition {
     /// Disabled by configuration.
     Disabled,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Option<ControlMessage> {
+        serde_json::from_str::<Control>(json)
+            .ok()
+            .map(|control| control.message)
+    }
+
+    #[test]
+    fn messages_are_pinned_as_json() {
+        let request = Control::new(ControlMessage::StatusRequest { id: "q1".to_owned() });
+        let json = r#"{"v":1,"kind":"status_request","id":"q1"}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+        assert_eq!(read(json), Some(request.message));
+        let reply = Control::new(ControlMessage::StatusReply(StatusReply {
+            id: "q1".to_owned(),
+            pod: "host:1".to_owned(),
+            since: UnixMillis(5),
+            part: 0,
+            parts: 1,
+            endpoints: vec![EndpointStatus {
+                id: EndpointId::parse("shop").unwrap(),
+                state: EndpointCondition::Sick,
+                in_flight: 3,
+                last_outcome: Some("5xx".to_owned()),
+                last_at: None,
+            }],
+        }));
+        let json = r#"{"v":1,"kind":"status_reply","id":"q1","pod":"host:1","since":5,"part":0,"parts":1,"endpoints":[{"id":"shop","state":"sick","in_flight":3,"last_outcome":"5xx","last_at":null}]}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), json);
+        assert_eq!(read(json), Some(reply.message));
+    }
+
+    #[test]
+    fn a_message_of_a_later_version_is_ignored_or_read_as_far_as_it_is_known() {
+        let later = r#"{"v":2,"kind":"lane_owner","lane":7,"nested":{"a":[1]}}"#;
+        assert_eq!(read(later), Some(ControlMessage::Unknown));
+        let more = r#"{"v":2,"kind":"status_request","id":"q1","verbose":true}"#;
+        assert_eq!(
+            read(more),
+            Some(ControlMessage::StatusRequest { id: "q1".to_owned() })
+        );
+        for junk in [
+            "",
+            "{}",
+            "[]",
+            r#"{"v":1}"#,
+            r#"{"kind":"status_request","id":"q1"}"#,
+        ] {
+            assert_eq!(read(junk), None, "{junk}");
+        }
+    }
+}
