@@ -92,6 +92,33 @@ async fn a_dropped_vhost_is_deleted() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_control_program_that_outlives_its_node_starts_no_daemon() -> Result<()> {
+    // Goal: rabbitmqctl without an epmd fails, instead of leaving one behind. Method: call it after the node and its epmd are gone.
+    let node = hooklane_testkit::rabbitmq::Node::start().await?;
+    let command = node.control().shell_command();
+    let port = command
+        .split("ERL_EPMD_PORT=")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
+    let port: u16 = port.context("the command names no epmd port")?.parse()?;
+    ensure!(
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(),
+        "no epmd while the node runs"
+    );
+    drop(node);
+    let late = process::Spawn::program("/bin/sh")
+        .args(["-c", &format!("{command} list_vhosts")])
+        .run(WAIT)
+        .await?;
+    ensure!(!late.status.success(), "{late:?}");
+    ensure!(
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_err(),
+        "an epmd was left behind"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_test_process_leaves_no_node_behind() -> Result<()> {
     // Goal: the watchdog. Method: this test executable runs the helper below and is killed with SIGKILL; then its node and data must go.
     let helper = process::Spawn::program(std::env::current_exe()?)
