@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -205,7 +205,7 @@ impl Connection {
         }
         response.map(|body| Tracked {
             body,
-            _in_flight: in_flight,
+            in_flight: Arc::new(in_flight),
         })
     }
 
@@ -228,10 +228,23 @@ impl Connection {
     }
 }
 
-/// An answer's body: its request is in flight for as long as it lives.
+/// An answer's body. Its request is in flight for as long as the body or any of its bytes live: HTTP/2 takes over all bytes
+/// at once, and keeps them until the client opens its window.
 struct Tracked {
     body: Body,
-    _in_flight: InFlight,
+    in_flight: Arc<InFlight>,
+}
+
+/// Bytes on their way.
+struct Unsent {
+    bytes: Bytes,
+    _in_flight: Arc<InFlight>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl hyper::body::Body for Tracked {
@@ -242,7 +255,15 @@ impl hyper::body::Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let in_flight = &self.in_flight;
+        let track = |bytes| {
+            Bytes::from_owner(Unsent {
+                bytes,
+                _in_flight: in_flight.clone(),
+            })
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(track))))
     }
 
     fn is_end_stream(&self) -> bool {

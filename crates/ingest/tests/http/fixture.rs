@@ -77,9 +77,16 @@ impl Running {
     }
 }
 
+/// HTTP/2's own default; reqwest's is larger than the answers here.
+const WINDOW_BYTES: u32 = 65_535;
+
 /// A client that speaks HTTP/2 from the first byte on.
 pub fn http2() -> reqwest::Client {
-    client(reqwest::Client::builder().http2_prior_knowledge())
+    client(
+        reqwest::Client::builder()
+            .http2_prior_knowledge()
+            .http2_initial_stream_window_size(WINDOW_BYTES),
+    )
 }
 
 /// reqwest builds a TLS connector even for plain HTTP, and wants a provider for it.

@@ -313,3 +313,28 @@ async fn an_answer_that_nobody_reads_ends_its_connection() {
     .unwrap();
     drop(connection);
 }
+
+#[tokio::test]
+async fn an_http_2_client_that_opens_no_window_ends_with_its_connection() {
+    // Goal: flow control stalls an answer without a blocked socket; the request's own deadline ends it.
+    let settings = IngestSettings {
+        body_timeout: Duration::from_millis(300),
+        publish_timeout: Duration::from_millis(300),
+        ..IngestSettings::default()
+    };
+    let (ingest, broker) = Running::scripted(settings).await;
+    let client = http2();
+    // The answer is larger than the window that a client opens at first, and nobody reads it.
+    let answer = client.post(ingest.url(PATH)).body(message(1_000_000));
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 202);
+    assert_eq!(broker.published().len(), 1);
+    eventually("the bytes to come back", Duration::from_secs(20), || async {
+        let held = ingest.metrics.value(Metric::BytesHeld, &[]);
+        anyhow::ensure!(held == 0.0, "{held} bytes are held");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    drop(answer);
+}

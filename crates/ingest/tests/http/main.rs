@@ -5,6 +5,7 @@ mod access;
 mod cloudevents;
 mod fixture;
 mod limits;
+mod log;
 mod messages;
 mod rabbitmq;
 mod raw;
