@@ -17,14 +17,18 @@ use crate::answer::Failure;
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooklane/", env!("CARGO_PKG_VERSION")));
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
-/// Headers that say where a request goes and where it ends: they follow from URL and body, and nobody else sets them.
-const OURS: [HeaderName; 6] = [
+/// Headers that say where a request goes, where it ends and what becomes of its connection: they follow from URL, body
+/// and version, and nobody else sets them.
+const OURS: [HeaderName; 9] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::CONNECTION,
     header::UPGRADE,
     header::TE,
+    header::TRAILER,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// One POST.

@@ -207,6 +207,7 @@ async fn what_the_configuration_forbids_is_never_sent() {
         ("content-length", "3"),
         ("Transfer-Encoding", "chunked"),
         ("connection", "s3cret"),
+        ("Keep-Alive", "s3cret"),
     ] {
         let failure = world.failure(with_header(name, value)).await;
         assert_eq!(failure.kind, FailureKind::Configuration, "{name}: {value}");
