@@ -15,6 +15,9 @@ use crate::settings::{DispatcherSettings, Shutdown};
 use crate::settle::{GivenBack, Settle};
 use crate::unknown::Unknown;
 
+/// Faults with large bodies written at once: each copies its body.
+const LARGE_FAULTS_MAX: usize = 2;
+
 /// The ports, and the state of this process.
 pub(crate) struct Core {
     pub(crate) settings: DispatcherSettings,
@@ -28,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) endpoints: Endpoints,
     pub(crate) unknown: Unknown,
     pub(crate) settle: Settle,
+    /// Faults with large bodies that may be written at once.
+    pub(crate) large_faults: Semaphore,
     /// Exchange that only Hooklane's ingest may write to.
     pub(crate) ingest_exchange: String,
 }
@@ -46,6 +51,7 @@ impl Core {
             endpoints: Endpoints::new(metrics.clone()),
             unknown: Unknown::default(),
             settle: Settle::new(broker.clone(), settings.publish_timeout),
+            large_faults: Semaphore::new(LARGE_FAULTS_MAX),
             ingest_exchange: format!("{}.ingest", settings.prefix),
             settings,
             broker,
@@ -93,15 +99,28 @@ impl<'a> InHand<'a> {
     /// Waits for everything that an attempt needs before its endpoint is looked at: the broker takes its outcome, and
     /// there is room for it. A process that stops begins none.
     pub(crate) async fn may_attempt(&self) -> Result<SemaphorePermit<'a>, GivenBack> {
-        let ready = async {
-            let permit = self.attempts.acquire().await;
-            self.core.settle.ready().await;
-            permit
-        };
-        let permit = tokio::select! {
-            biased;
-            () = self.core.shutdown.stop.cancelled() => return Err(GivenBack),
-            permit = ready => permit.map_err(|_| GivenBack)?,
+        let core = self.core;
+        if core.is_stopping() {
+            return Err(GivenBack);
+        }
+        let permit = match self.attempts.try_acquire() {
+            // The fast path: nothing to wait for.
+            Ok(permit) if core.settle.is_ready() => permit,
+            taken => {
+                let ready = async {
+                    let permit = match taken {
+                        Ok(permit) => Ok(permit),
+                        Err(_) => self.attempts.acquire().await,
+                    };
+                    core.settle.ready().await;
+                    permit
+                };
+                tokio::select! {
+                    biased;
+                    () = core.shutdown.stop.cancelled() => return Err(GivenBack),
+                    permit = ready => permit.map_err(|_| GivenBack)?,
+                }
+            }
         };
         if self.ack.is_live() {
             Ok(permit)

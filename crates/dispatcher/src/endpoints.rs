@@ -2,6 +2,7 @@
 //! process, dropped when the endpoint leaves the registry.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hooklane_types::control::{EndpointCondition, EndpointStatus};
 use hooklane_types::{Endpoint, EndpointId, Registry, UnixMillis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::labels::Labels;
+use crate::labels::{self, Labels};
 
 /// Deliveries wait in memory for an attempt of their endpoint to end when that is to be expected within this time, in
 /// milliseconds; what would wait longer parks, so that a slow endpoint does not fill the process.
@@ -52,7 +53,9 @@ struct State {
 
 /// The soft state of one endpoint.
 pub(crate) struct EndpointState {
-    pub(crate) label: Arc<str>,
+    label: Arc<str>,
+    /// The endpoint left the registry: its label is forgotten, and an attempt that ends later must not bring it back.
+    removed: AtomicBool,
     waiting: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -88,6 +91,7 @@ impl EndpointState {
     fn new(label: Arc<str>, slots_max: u32) -> EndpointState {
         EndpointState {
             label,
+            removed: AtomicBool::new(false),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             state: Mutex::new(State {
                 health: Health::new(),
@@ -98,6 +102,15 @@ impl EndpointState {
                 slots_max,
                 last: None,
             }),
+        }
+    }
+
+    /// Its label in metrics.
+    pub(crate) fn label(&self) -> &str {
+        if self.removed.load(Ordering::Relaxed) {
+            labels::OTHER
+        } else {
+            &self.label
         }
     }
 
@@ -261,6 +274,7 @@ impl Endpoints {
                 true
             }
             None => {
+                state.removed.store(true, Ordering::Relaxed);
                 self.labels.forget(id);
                 false
             }
@@ -360,6 +374,10 @@ mod tests {
         assert!(Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
         endpoints.follow(&Registry::default());
         assert!(endpoints.status(&Registry::default(), moment(0)).is_empty());
+        assert_eq!(
+            (state.label(), endpoints.of(&endpoint).label()),
+            ("other", "ep_1")
+        );
         assert!(!Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
     }
 

@@ -23,4 +23,13 @@ pub enum DispatcherError {
         /// Its name.
         setting: &'static str,
     },
+    /// An event limit that no broker takes.
+    #[error(
+        "event_bytes_max is {bytes}, more than {}",
+        crate::settings::EVENT_BYTES_LIMIT
+    )]
+    EventLimit {
+        /// What was set.
+        bytes: usize,
+    },
 }

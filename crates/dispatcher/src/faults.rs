@@ -5,8 +5,24 @@ use hooklane_types::{Fault, FaultReason, Original, UnixMillis};
 
 use crate::intake::Refusal;
 
+/// From this size on, a body is written to the shelf only beside few others.
+pub(crate) const LARGE_BODY_BYTES: usize = 1024 * 1024;
+
+/// Most bytes of a body that the shelf takes: RabbitMQ 4 refuses messages over 16 MiB, and a fault that cannot be published
+/// would hold up everything. What an operator may set as the event limit is kept whole.
+const BODY_BYTES_MAX: usize = crate::settings::EVENT_BYTES_LIMIT;
+
 /// The fault of a message that was refused.
-pub(crate) fn fault(refusal: Refusal, original: Original, at: UnixMillis) -> Fault {
+pub(crate) fn fault(mut refusal: Refusal, mut original: Original, at: UnixMillis) -> Fault {
+    let body = &mut original.message.body;
+    if body.len() > BODY_BYTES_MAX {
+        let cut = format!(
+            "only the first {BODY_BYTES_MAX} of {} bytes are kept; ",
+            body.len()
+        );
+        refusal.detail.insert_str(0, &cut);
+        body.truncate(BODY_BYTES_MAX);
+    }
     Fault {
         reason: refusal.reason,
         detail: cut(refusal.detail),
@@ -53,6 +69,36 @@ mod tests {
         let text = cut("ü".repeat(DETAIL_BYTES_MAX));
         assert!(text.len() <= DETAIL_BYTES_MAX && text.len() > DETAIL_BYTES_MAX - 2);
         assert_eq!(cut("short".to_owned()), "short");
+    }
+
+    #[test]
+    fn only_a_body_that_no_broker_would_take_is_cut_and_the_fault_says_so() {
+        // Goal: the largest event is kept whole; one byte more than the shelf takes is cut and told.
+        let with = |bytes: usize| {
+            let message = hooklane_types::RawMessage {
+                exchange: String::new(),
+                routing_key: String::new(),
+                properties: hooklane_types::Properties::default(),
+                body: vec![b'x'; bytes].into(),
+            };
+            let original = Original {
+                origin: hooklane_types::Origin::Events,
+                message,
+            };
+            fault(
+                Refusal::new(FaultReason::TooLarge, "too large"),
+                original,
+                UnixMillis(0),
+            )
+        };
+        let whole = with(BODY_BYTES_MAX);
+        assert_eq!(
+            (whole.original.message.body.len(), whole.detail.as_str()),
+            (BODY_BYTES_MAX, "too large")
+        );
+        let cut = with(BODY_BYTES_MAX + 1);
+        assert_eq!(cut.original.message.body.len(), BODY_BYTES_MAX);
+        assert!(cut.detail.starts_with("only the first"), "{}", cut.detail);
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl Gate {
         }
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether it is open now.
+    pub(crate) fn is_open(&self) -> bool {
         *self.stuck.borrow() == 0 && *self.state.borrow() == BrokerState::Connected
     }
 

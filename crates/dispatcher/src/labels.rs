@@ -9,7 +9,7 @@ use hooklane_types::EndpointId;
 /// Most endpoints with labels of their own: each costs a time series per outcome in every process and in Prometheus.
 const LABELS_MAX: usize = 1_000;
 /// The label that all others share.
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// Every outcome that an attempt can be counted under.
 const OUTCOMES: [&str; 14] = [

@@ -28,4 +28,4 @@ mod worker;
 
 pub use error::DispatcherError;
 pub use run::run;
-pub use settings::{DispatcherSettings, Shutdown, UserApplications};
+pub use settings::{DispatcherSettings, EVENT_BYTES_LIMIT, Shutdown, UserApplications};

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::core::Core;
 use crate::error::DispatcherError;
-use crate::settings::{DispatcherSettings, Shutdown};
+use crate::settings::{DispatcherSettings, EVENT_BYTES_LIMIT, Shutdown};
 use crate::worker::{self, Budget, Work};
 use crate::{backlog, faults, status, suspects};
 
@@ -57,6 +57,11 @@ fn check(settings: &DispatcherSettings) -> Result<(), DispatcherError> {
         if value == 0 {
             return Err(DispatcherError::Zero { setting });
         }
+    }
+    if settings.event_bytes_max > EVENT_BYTES_LIMIT {
+        return Err(DispatcherError::EventLimit {
+            bytes: settings.event_bytes_max,
+        });
     }
     Ok(())
 }

@@ -237,7 +237,7 @@ fn apply(state: &EndpointState, effect: Effect) {
 
 fn count(metrics: &Metrics, state: &EndpointState, outcome: &'static str, finding: &Finding) {
     metrics.count(Metric::Attempts, &[outcome]);
-    metrics.count(Metric::EndpointAttempts, &[&state.label, outcome]);
+    metrics.count(Metric::EndpointAttempts, &[state.label(), outcome]);
     metrics.observe(Metric::AttemptSeconds, &[], finding.duration.as_secs_f64());
 }
 

@@ -13,6 +13,9 @@ const ORDERED_SHARE: u64 = 10;
 const DELIVERIES_SHARE: u64 = 40;
 const SUSPECTS_SHARE: u64 = 5;
 
+/// Largest value of `event_bytes_max`: RabbitMQ 4 takes messages up to 16 MiB, and the envelope needs its share.
+pub const EVENT_BYTES_LIMIT: usize = 15 * 1024 * 1024;
+
 /// Settings of a dispatcher.
 #[derive(Clone, Debug)]
 pub struct DispatcherSettings {
@@ -27,7 +30,7 @@ pub struct DispatcherSettings {
     pub retries_in_flight_max: usize,
     /// Most bytes of message bodies held at once, over all queues.
     pub bodies_bytes_max: u64,
-    /// A larger body is a fault.
+    /// A larger body is a fault. At most [`EVENT_BYTES_LIMIT`].
     pub event_bytes_max: usize,
     /// How long attempts in flight may finish after a stop.
     pub grace: Duration,

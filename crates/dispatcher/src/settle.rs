@@ -68,6 +68,11 @@ impl Settle {
         }
     }
 
+    /// Whether what follows from an attempt could be published now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.gate.is_open()
+    }
+
     /// Waits until what follows from an attempt could be published.
     pub(crate) async fn ready(&self) {
         self.gate.open().await;

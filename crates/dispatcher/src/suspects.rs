@@ -137,6 +137,7 @@ async fn handle(core: &Core, attempts: &Semaphore, incoming: Incoming) -> Next {
         ack,
         ..
     } = incoming;
+    let _bytes = worker::HeldBytes::new(core, &message);
     let suspect = match Internal::decode(message.body.clone()) {
         Ok(Internal::Suspect(suspect)) => suspect,
         Err(EnvelopeError::Newer { version }) => {
@@ -205,7 +206,7 @@ async fn settle(core: &Core, ack: Box<dyn Ack>, consequence: Consequence) {
 enum Trial {
     Cleared,
     /// Broken off, or to be read by a newer process: as it was, to the back of the queue, uncounted.
-    Again(Suspect, Next),
+    Again(Box<Suspect>, Next),
     GivenBack,
 }
 
@@ -218,7 +219,7 @@ impl Trial {
                 Next::GoOn
             }
             Trial::Again(suspect, next) => {
-                settle(core, ack, Consequence::Suspect(suspect)).await;
+                settle(core, ack, Consequence::Suspect(*suspect)).await;
                 next
             }
             Trial::GivenBack => Next::GoOn,
@@ -231,13 +232,15 @@ async fn try_alone(hand: InHand<'_>, suspect: Suspect) -> Trial {
     let original = suspect.original.clone();
     let processed = tokio::select! {
         processed = worker::process_or_refuse(hand, original, true) => processed,
-        () = end_of_trials(hand.core) => return Trial::Again(suspect, Next::GoOn),
+        () = end_of_trials(hand.core) => return Trial::Again(Box::new(suspect), Next::GoOn),
     };
     match processed {
         Ok(()) => Trial::Cleared,
-        Err(Unprocessed::Newer { .. }) => Trial::Again(suspect, Next::Rest),
+        Err(Unprocessed::Newer { .. }) => Trial::Again(Box::new(suspect), Next::Rest),
         // A process that stops begins no attempt; its channel is alive, so the suspect can go back uncounted.
-        Err(_) if hand.core.is_stopping() && hand.ack.is_live() => Trial::Again(suspect, Next::GoOn),
+        Err(_) if hand.core.is_stopping() && hand.ack.is_live() => {
+            Trial::Again(Box::new(suspect), Next::GoOn)
+        }
         Err(_) => Trial::GivenBack,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hooklane_broker::{ConsumeOptions, Consumption, Incoming, Queue};
 use hooklane_telemetry::Metric;
-use hooklane_types::{Origin, Original, UnixMillis};
+use hooklane_types::{Origin, Original, RawMessage, UnixMillis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -74,6 +74,9 @@ pub(crate) async fn run(core: Arc<Core>, mut work: Work) -> Result<(), Dispatche
     };
     let mut consumption = core.broker.consume(work.queue, options);
     let mut tasks = JoinSet::new();
+    let stop = core.shutdown.stop.clone();
+    let stopped = stop.cancelled();
+    tokio::pin!(stopped);
     let ended = loop {
         if *work.paused.borrow_and_update() {
             rest(
@@ -86,7 +89,7 @@ pub(crate) async fn run(core: Arc<Core>, mut work: Work) -> Result<(), Dispatche
         }
         let taken = tokio::select! {
             biased;
-            () = core.shutdown.stop.cancelled() => break Ok(()),
+            () = &mut stopped => break Ok(()),
             Some(handled) = tasks.join_next(), if !tasks.is_empty() => {
                 if reap(handled) == Handled::Newer {
                     rest(&core, &work, consumption.as_mut(), Rest::For(NEWER_REST)).await;
@@ -211,6 +214,7 @@ async fn handle_message(core: &Core, budget: &Budget, origin: Origin, incoming: 
         ack,
         ..
     } = incoming;
+    let _bytes = HeldBytes::new(core, &message);
     let hand = InHand {
         core,
         ack: &*ack,
@@ -238,6 +242,26 @@ async fn handle_message(core: &Core, budget: &Budget, origin: Origin, incoming: 
     }
 }
 
+/// Counts a body while its message is in work.
+pub(crate) struct HeldBytes<'a> {
+    core: &'a Core,
+    bytes: f64,
+}
+
+impl HeldBytes<'_> {
+    pub(crate) fn new<'a>(core: &'a Core, message: &RawMessage) -> HeldBytes<'a> {
+        let bytes = message.body.len() as f64;
+        core.metrics.add(Metric::BytesHeld, &[], bytes);
+        HeldBytes { core, bytes }
+    }
+}
+
+impl Drop for HeldBytes<'_> {
+    fn drop(&mut self) {
+        self.core.metrics.add(Metric::BytesHeld, &[], -self.bytes);
+    }
+}
+
 /// Processes a message; one that cannot be processed, or at which the pipeline panics, is put on the shelf of faults.
 pub(crate) async fn process_or_refuse(
     hand: InHand<'_>,
@@ -250,6 +274,18 @@ pub(crate) async fn process_or_refuse(
         Ok(Err(Unprocessed::Refused { refusal, event })) => (refusal, event),
         Ok(other) => return other,
         Err(panic) => (faults::panicked(&*panic), None),
+    };
+    // Writing a fault copies the body: of the largest ones, only a few at once.
+    let _large = if original.message.body.len() > faults::LARGE_BODY_BYTES {
+        Some(
+            hand.core
+                .large_faults
+                .acquire()
+                .await
+                .map_err(|_| Unprocessed::GivenBack)?,
+        )
+    } else {
+        None
     };
     let at: UnixMillis = hand.core.clock.now();
     let fault = faults::fault(refusal, original, at);

@@ -20,8 +20,8 @@ use hooklane_testkit::eventually;
 use hooklane_testkit::rabbitmq::{Vhost, shared};
 use hooklane_types::control::{Control, ControlMessage, StatusReply};
 use hooklane_types::{
-    ApplicationId, DeadLetter, Endpoint, EndpointId, Fault, HeaderValue, Internal, Properties, RawMessage,
-    Registry, RetryPolicy, TlsFiles, TypePattern,
+    ApplicationId, DeadLetter, Endpoint, EndpointId, Event, EventId, EventType, Fault, HeaderValue, Internal,
+    Properties, RawMessage, Registry, RetryPolicy, TlsFiles, TypePattern, UnixMillis,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -269,4 +269,48 @@ pub fn external(message_id: &str) -> RawMessage {
         properties: properties(message_id),
         body: Bytes::from_static(b"{}"),
     }
+}
+
+/// Waits until exactly so many messages of a queue were acked.
+pub async fn acked(broker: &memory::MemoryBroker, queue: Queue, count: u64) -> Result<()> {
+    eventually(&format!("{count} acks on {}", queue.name()), SOON, || async {
+        let found = broker.acked(queue);
+        if found == count { Ok(()) } else { bail!("{found}") }
+    })
+    .await
+}
+
+/// An event as ingest publishes it.
+pub fn ingested(event: &str, body: &'static [u8]) -> RawMessage {
+    let application = ApplicationId::parse("app_a").expect("an id");
+    let event = Event {
+        id: EventId::parse(event).expect("an id"),
+        producer_id: None,
+        application,
+        event_type: EventType::parse("invoice.paid").expect("a type"),
+        channels: Vec::new(),
+        accepted_at: now(),
+        content_type: "application/json".to_owned(),
+        traceparent: None,
+        headers: Vec::new(),
+        payload: Bytes::from_static(body),
+    };
+    internal("ingest", Internal::Event(event).encode())
+}
+
+/// A message in internal form, as it stands in a queue.
+pub fn internal(exchange: &str, body: Bytes) -> RawMessage {
+    let mut message = external("");
+    message.exchange = format!("hooklane.{exchange}");
+    message.properties = Default::default();
+    message.body = body;
+    message
+}
+
+/// The time of day.
+pub fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    UnixMillis(since.as_millis() as i64)
 }
