@@ -1,10 +1,13 @@
 //! Shelves in quorum queues, which cannot be browsed: messages are taken unacked, and given back by closing channels.
 //!
-//! Order is kept by three rules. Only one consumer has credit at any time: when its prefetch is used up it is cancelled, and the
-//! next channel is opened; so an ack frees no credit that would take a message out of turn. Before anything is given back,
-//! the last consumer is cancelled. Then channels are closed one after another, first to last, and the next waits until the
-//! broker shows the messages of the one before as ready.
+//! Order is kept by four rules. Only one consumer has credit at any time: when its prefetch is used up it is cancelled, and the
+//! next channel is opened; so an ack frees no credit that would take a message out of turn. A quorum queue gives out what was
+//! given back before everything else, and puts what comes back behind that: so before anything is given back, all that
+//! was given back earlier is taken as well, and the whole of it goes back. Then the last consumer is cancelled, lest it
+//! take what is given back. Then channels are closed one after another, first to last, and the next waits until the broker shows
+//! the messages of the one before as ready.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,9 +20,9 @@ use lapin::options::{
     BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ErrorKind};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::Link;
 use super::convert;
@@ -41,6 +44,9 @@ const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks at a queue's depth.
 const RETURN_LOOK: Duration = Duration::from_millis(20);
+/// Between the last removal and the closing of its channel. The broker stashes acks while more than 32 wait to be written, says
+/// nothing when they are, and forgets them with the channel: then what was removed would lie there again.
+const REMOVAL_GRACE: Duration = Duration::from_secs(1);
 /// Looks with the same depth after which nothing more is expected from a reader that died.
 const SETTLED_LOOKS: u32 = 10;
 
@@ -81,6 +87,7 @@ impl Shelves for RabbitMqShelves {
                     total,
                     read: 0,
                     largest_bytes: 0,
+                    last_was_returned: false,
                 }))
             }
             Err(error) => {
@@ -106,6 +113,8 @@ struct RabbitMqShelf {
     read: u64,
     /// The largest message of the last batch.
     largest_bytes: u64,
+    /// Whether the last message had been given back before: then more of that kind may follow.
+    last_was_returned: bool,
 }
 
 /// The messages that one channel has in hand.
@@ -114,6 +123,7 @@ struct Batch {
     prefetch: u64,
     received: u64,
     removed: u64,
+    removed_at: Option<Instant>,
     /// Its consumer was cancelled: it gets nothing more.
     sealed: bool,
 }
@@ -121,6 +131,10 @@ struct Batch {
 impl Batch {
     fn in_hand(&self) -> u64 {
         self.received - self.removed
+    }
+
+    fn removals_are_written(&self) -> bool {
+        self.removed_at.is_none_or(|at| at.elapsed() >= REMOVAL_GRACE)
     }
 }
 
@@ -179,6 +193,7 @@ impl RabbitMqShelf {
             prefetch,
             received: 0,
             removed: 0,
+            removed_at: None,
             sealed: false,
         }));
         self.largest_bytes = 0;
@@ -196,14 +211,13 @@ impl RabbitMqShelf {
         last.min(PREFETCH_MAX).min(by_bytes).min(left).max(1)
     }
 
-    /// Cancels the consumer of the last batch once its credit is used up, or once a larger batch may follow.
+    /// Cancels the consumer of the last batch once its credit is used up. Not before: what is on its way to a cancelled
+    /// consumer stays with its channel, and is never seen.
     async fn seal_if_full(&mut self) -> Result<(), ShelfError> {
         let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &self.consumer) else {
             return Ok(());
         };
-        let is_full = batch.in_hand() >= batch.prefetch;
-        let may_grow = batch.received >= batch.prefetch && batch.prefetch < PREFETCH_MAX;
-        if batch.sealed || !(is_full || may_grow) {
+        if batch.sealed || batch.in_hand() < batch.prefetch {
             return Ok(());
         }
         cancel(batch, consumer).await
@@ -233,26 +247,47 @@ impl RabbitMqShelf {
         }
     }
 
-    /// Closes the channel of a batch that is over and has nothing in hand.
-    async fn free_if_empty(&mut self, index: usize) -> Result<(), ShelfError> {
-        let is_current = self.consumer.is_some() && index + 1 == self.batches.len();
-        let slot = &mut self.batches[index];
-        if is_current || slot.as_ref().is_none_or(|batch| batch.in_hand() > 0) {
-            return Ok(());
+    /// Closes the channels of batches that are over and have had nothing in hand for a while.
+    async fn free_empty(&mut self) -> Result<(), ShelfError> {
+        let over = self.batches.len() - usize::from(self.consumer.is_some());
+        for slot in &mut self.batches[..over] {
+            let is_free = |batch: &Batch| batch.in_hand() == 0 && batch.removals_are_written();
+            if let Some(batch) = slot.take_if(|batch| is_free(batch)) {
+                close_channel(&batch.channel).await?;
+            }
         }
-        match slot.take() {
-            Some(batch) => close_channel(&batch.channel).await,
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Takes what was given back earlier and not yet read this time.
+    async fn take_returned(&mut self) -> Result<(), ShelfError> {
+        while self.last_was_returned && self.read_on().await?.is_some() {}
+        Ok(())
     }
 
     async fn put_back(&mut self) -> Result<(), ShelfError> {
+        match self.take_returned().await {
+            // Somebody purged the queue meanwhile, or there are too many: what we have goes back in any case.
+            Err(ShelfError::Timeout { .. } | ShelfError::TooDeep { .. }) => {
+                tracing::warn!(shelf = %self.shelf, "messages of the shelf may have changed their order");
+            }
+            taken => taken?,
+        }
         if let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &self.consumer)
             && !batch.sealed
         {
             cancel(batch, consumer).await?;
         }
         self.consumer = None;
+        if let Some(last) = self
+            .batches
+            .iter()
+            .flatten()
+            .filter_map(|batch| batch.removed_at)
+            .max()
+        {
+            sleep_until(last + REMOVAL_GRACE).await;
+        }
         let mut ready = depth(&self.control, &self.queue).await?;
         let mut broker_follows = true;
         for batch in self.batches.drain(..).flatten() {
@@ -274,28 +309,7 @@ impl Shelf for RabbitMqShelf {
     }
 
     async fn next(&mut self) -> Result<Option<Shelved>, ShelfError> {
-        while self.read < self.total {
-            if self.consumer.is_none() {
-                self.begin_batch().await?;
-            }
-            self.seal_if_full().await?;
-            match self.from_batch().await {
-                Ok(Some(delivery)) => {
-                    self.read += 1;
-                    return Ok(Some(self.shelved(delivery)));
-                }
-                Ok(None) => {
-                    self.consumer = None;
-                    self.free_if_empty(self.batches.len() - 1).await?;
-                }
-                // Somebody purged the queue meanwhile: that is the end, and no failure.
-                Err(ShelfError::Timeout { .. }) if depth(&self.control, &self.queue).await? == 0 => {
-                    self.total = self.read;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        Ok(self.read_on().await?.map(|delivery| self.shelved(delivery)))
     }
 
     async fn remove(&mut self, handle: Handle) -> Result<(), ShelfError> {
@@ -310,7 +324,8 @@ impl Shelf for RabbitMqShelf {
         )
         .await?;
         batch.removed += 1;
-        self.free_if_empty(handle.batch).await
+        batch.removed_at = Some(Instant::now());
+        Ok(())
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), ShelfError> {
@@ -326,6 +341,33 @@ impl Shelf for RabbitMqShelf {
 }
 
 impl RabbitMqShelf {
+    /// The next message, whether anybody wants it or not.
+    async fn read_on(&mut self) -> Result<Option<Delivery>, ShelfError> {
+        while self.read < self.total {
+            if self.consumer.is_none() {
+                self.begin_batch().await?;
+            }
+            self.seal_if_full().await?;
+            match self.from_batch().await {
+                Ok(Some(delivery)) => {
+                    self.read += 1;
+                    self.last_was_returned = was_returned(&delivery);
+                    return Ok(Some(delivery));
+                }
+                Ok(None) => {
+                    self.consumer = None;
+                    self.free_empty().await?;
+                }
+                // Somebody purged the queue meanwhile: that is the end, and no failure.
+                Err(ShelfError::Timeout { .. }) if depth(&self.control, &self.queue).await? == 0 => {
+                    self.total = self.read;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     fn shelved(&self, delivery: Delivery) -> Shelved {
         let handle = Handle {
             batch: self.batches.len() - 1,
@@ -334,6 +376,17 @@ impl RabbitMqShelf {
         let (message, _): (RawMessage, u64) = convert::incoming(delivery);
         Shelved { message, handle }
     }
+}
+
+/// Whether a message was given back earlier. Brokers from 4.0 on count in another header where a channel was closed.
+fn was_returned(delivery: &Delivery) -> bool {
+    let headers = delivery.properties.headers().as_ref().map(FieldTable::inner);
+    let has_count = |headers: &BTreeMap<ShortString, AMQPValue>| {
+        ["x-delivery-count", "x-acquired-count"]
+            .iter()
+            .any(|name| headers.contains_key(*name))
+    };
+    delivery.redelivered || headers.is_some_and(has_count)
 }
 
 /// Declares the exclusive queue. False when somebody else has it.
