@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use hooklane_dispatcher::{DispatcherSettings, UserApplications};
 use hooklane_types::ApplicationId;
+use hooklane_types::endpoint::{MAX_IN_FLIGHT_DEFAULT, TIMEOUT_DEFAULT};
 
 use super::endpoint::{IN_FLIGHT_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
 use super::table::Table;
 
 /// Where a dispatcher's metrics and health are asked for.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8072);
-const ATTEMPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
-const ENDPOINT_IN_FLIGHT_DEFAULT: u32 = 16;
 
 /// The section.
 #[derive(Clone, Debug)]
@@ -44,16 +43,9 @@ pub struct FromElsewhere {
 pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
     let defaults = DispatcherSettings::default();
     let listen = table.read_or("listen", LISTEN_DEFAULT);
-    let attempt_timeout = table.duration(
-        "attempt_timeout",
-        ATTEMPT_TIMEOUT_DEFAULT,
-        TIMEOUT_MIN..=TIMEOUT_MAX,
-    );
-    let endpoint_in_flight_max = table.number(
-        "endpoint_in_flight_max",
-        ENDPOINT_IN_FLIGHT_DEFAULT,
-        1..=IN_FLIGHT_MAX,
-    );
+    let attempt_timeout = table.duration("attempt_timeout", TIMEOUT_DEFAULT, TIMEOUT_MIN..=TIMEOUT_MAX);
+    let endpoint_in_flight_max =
+        table.number("endpoint_in_flight_max", MAX_IN_FLIGHT_DEFAULT, 1..=IN_FLIGHT_MAX);
     // A prefetch has 16 bits.
     let in_flight = 1..=usize::from(u16::MAX);
     let event_bytes_max = table.size(

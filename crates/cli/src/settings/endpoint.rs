@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hooklane_signing::Scheme;
 use hooklane_types::endpoint::ClientCertificate;
-use hooklane_types::{ApplicationId, Endpoint, EndpointId, HttpAuth, TlsFiles, TypePattern};
+use hooklane_types::{
+    ApplicationId, Endpoint, EndpointId, HeaderError, HttpAuth, TlsFiles, TypePattern, check_header,
+};
 use url::Url;
 
-use super::header;
 use super::retry;
-use super::secret::{self, Fetch};
+use super::secret::{self, Fetch, Given};
 use super::signature::{self, SignerRead};
 use super::table::Table;
 
@@ -58,10 +59,10 @@ pub fn read(table: Table<'_>, around: &Surroundings) -> EndpointRead {
     let event_types = event_types(&table);
     let channels = table.list("channels").unwrap_or_default();
     let scheme = signature::scheme(&table);
-    let headers = headers(&table, scheme.as_ref());
+    let (auth, has_auth) = auth(&table, around.fetch);
+    let headers = headers(&table, scheme.as_ref(), has_auth);
     let signer = signature::signer(&table, scheme, around.fetch);
     let timeout = table.duration("timeout", around.timeout, TIMEOUT_MIN..=TIMEOUT_MAX);
-    let auth = auth(&table, &headers, around.fetch);
     let tls = tls(&table);
     let max_in_flight = table.number("max_in_flight", around.in_flight_max, 1..=IN_FLIGHT_MAX);
     let disabled = table.read_or("disabled", false);
@@ -145,7 +146,7 @@ fn event_types(table: &Table<'_>) -> Option<Vec<TypePattern>> {
     }
 }
 
-fn headers(table: &Table<'_>, scheme: Option<&Scheme>) -> Vec<(String, String)> {
+fn headers(table: &Table<'_>, scheme: Option<&Scheme>, has_auth: bool) -> Vec<(String, String)> {
     let Some(inner) = table.field("headers").and_then(|field| field.table()) else {
         return Vec::new();
     };
@@ -155,70 +156,89 @@ fn headers(table: &Table<'_>, scheme: Option<&Scheme>) -> Vec<(String, String)> 
         let Some(value) = field.read::<String>() else {
             continue;
         };
-        let name = name.to_ascii_lowercase();
-        if let Err(wrong) = header::check(&name, &value, &of_signature) {
-            field.problem(wrong.wrong, wrong.remedy);
-        } else if headers.iter().any(|(earlier, _)| *earlier == name) {
+        let lower = name.to_ascii_lowercase();
+        if let Err(error) = check_header(name, &value, &of_signature, has_auth) {
+            field.problem(&error, header_remedy(&error));
+        } else if headers.iter().any(|(earlier, _)| *earlier == lower) {
             field.problem(
                 "given twice; upper and lower case are the same in headers",
                 "keep one of them",
             );
         } else {
-            headers.push((name, value));
+            headers.push((lower, value));
         }
     }
     headers
 }
 
-fn auth(table: &Table<'_>, headers: &[(String, String)], fetch: Fetch) -> Option<HttpAuth> {
+fn header_remedy(error: &HeaderError) -> &'static str {
+    match error {
+        HeaderError::Name { .. } => "use letters, digits and '-', like `x-source`",
+        HeaderError::Reserved { .. } | HeaderError::Signature { .. } => {
+            "leave it out, or choose another name"
+        }
+        HeaderError::Authorization => "keep one of `basic_auth`, `bearer_token` and the header",
+        HeaderError::Value { .. } => "use printable ASCII without line breaks, and no space at either end",
+        HeaderError::TooLong { .. } => "make it shorter",
+    }
+}
+
+/// The endpoint's authentication, and whether one was asked for: a wrong one is a problem already.
+fn auth(table: &Table<'_>, fetch: Fetch) -> (Option<HttpAuth>, bool) {
     let basic = table.field("basic_auth");
     let bearer = secret::read(table, "bearer_token", fetch);
-    let has_header = headers.iter().any(|(name, _)| name == "authorization");
-    let ways = [basic.is_some(), bearer.is_some(), has_header];
-    if ways.iter().filter(|way| **way).count() > 1 {
-        let field = basic.or(bearer.map(|given| given.field))?;
-        field.problem(
-            "several values for the header `authorization`",
-            "keep one of `basic_auth`, `bearer_token` and the header",
+    match (basic, bearer) {
+        (None, None) => (None, false),
+        (Some(field), None) => (field.table().and_then(|inner| basic_auth(inner, fetch)), true),
+        (None, Some(given)) => (bearer_auth(given), true),
+        (Some(field), Some(given)) => {
+            let remedy = "keep one of `basic_auth`, `bearer_token` and the header";
+            given
+                .field
+                .problem("basic and bearer authentication at once", remedy);
+            // Read all the same, so that its own mistakes are in the report too.
+            field.table().and_then(|inner| basic_auth(inner, fetch));
+            (None, true)
+        }
+    }
+}
+
+fn bearer_auth(given: Given<'_>) -> Option<HttpAuth> {
+    let token = given.text?.expose().to_owned();
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        given.field.problem(
+            "the token holds a space, a control character or a letter outside of ASCII",
+            "give the token as it was issued",
         );
         return None;
     }
-    if let Some(given) = bearer {
-        let token = given.text?.expose().to_owned();
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            given.field.problem(
-                "the token holds a space, a control character or a letter outside of ASCII",
-                "give the token as it was issued",
-            );
-            return None;
-        }
-        return Some(HttpAuth::Bearer { token });
-    }
-    let inner = basic?.table()?;
-    let username: Option<String> = inner.read("username");
-    if inner.field("username").is_none() {
-        inner.missing(
+    Some(HttpAuth::Bearer { token })
+}
+
+fn basic_auth(table: Table<'_>, fetch: Fetch) -> Option<HttpAuth> {
+    let username: Option<String> = table.read("username");
+    if table.field("username").is_none() {
+        table.missing(
             "username",
             "write `basic_auth = { username = \"…\", password_file = \"…\" }`",
         );
     }
-    let password = secret::read(&inner, "password", fetch);
+    let password = secret::read(&table, "password", fetch);
     if password.is_none() {
-        inner.missing("password", "give `password`, `password_file` or `password_env`");
+        table.missing("password", "give `password`, `password_file` or `password_env`");
     }
-    if username.as_ref().is_some_and(|name| name.contains(':')) {
-        inner.problem(
+    let has_colon = username.as_ref().is_some_and(|name| name.contains(':'));
+    if has_colon {
+        table.problem(
             "username",
             "holds a colon, which ends a user name (RFC 7617)",
             "take a name without one",
         );
-        return None;
     }
-    inner.finish();
-    Some(HttpAuth::Basic {
-        username: username?,
-        password: password?.text?.expose().to_owned(),
-    })
+    table.finish();
+    let username = username.filter(|_| !has_colon)?;
+    let password = password?.text?.expose().to_owned();
+    Some(HttpAuth::Basic { username, password })
 }
 
 fn tls(table: &Table<'_>) -> TlsFiles {

@@ -10,7 +10,6 @@ mod document;
 mod egress;
 mod endpoint;
 mod fingerprint;
-mod header;
 mod ingest;
 mod log;
 mod place;
@@ -111,6 +110,20 @@ pub struct Loaded {
     fingerprint: Fingerprint,
 }
 
+impl Loaded {
+    /// Whether secrets stand in the file itself: a guess by the text, good enough for a warning.
+    pub fn holds_secrets(&self) -> bool {
+        let is_secret = |line: &str| {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            matches!(
+                key,
+                "secret" | "secrets" | "token" | "bearer_token" | "basic_auth" | "proxy"
+            ) || (key == "url" && line.contains("amqp"))
+        };
+        self.file_text.expose().lines().any(is_secret)
+    }
+}
+
 /// Loads settings.
 ///
 /// # Errors
@@ -131,6 +144,17 @@ pub fn load_text(sources: &Sources, role: Role, file_text: String) -> Result<Loa
     match loaded {
         Some(loaded) if problems.is_empty() => Ok(loaded),
         _ => Err(Report::new(problems)),
+    }
+}
+
+/// Loads what can be loaded, for `hooklane check`: the settings as far as they are right, and every problem.
+pub fn inspect(sources: &Sources, role: Role) -> (Option<Loaded>, Vec<Problem>) {
+    match sources.read_file() {
+        Ok(text) => {
+            let (loaded, problems, _) = read(sources, role, text);
+            (loaded, Report::new(problems).problems().to_vec())
+        }
+        Err(problem) => (None, vec![problem]),
     }
 }
 

@@ -16,6 +16,17 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Where it is, and what is wrong, without the remedy.
+    pub fn what(&self) -> String {
+        let parts = [&self.place, &self.key, &self.wrong];
+        parts
+            .map(String::as_str)
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
     /// The line, where the place is one of a file.
     fn line(&self) -> u32 {
         self.place
@@ -27,12 +38,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in [&self.place, &self.key] {
-            if !part.is_empty() {
-                write!(f, "{part}: ")?;
-            }
-        }
-        write!(f, "{}\n    {}", self.wrong, self.remedy)
+        write!(f, "{}\n    {}", self.what(), self.remedy)
     }
 }
 

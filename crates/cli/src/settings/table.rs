@@ -158,7 +158,13 @@ impl<'a> Field<'a> {
                 Some(values.iter().enumerate().map(element).collect())
             }
             _ => {
-                self.problem("not a list", "write it in brackets: `[…]`");
+                let remedy = match self.rank() {
+                    Rank::File => "write it in brackets: `[…]`",
+                    Rank::Variable | Rank::Flag => {
+                        "write it in the settings file: this has no form in the environment"
+                    }
+                };
+                self.problem("not a list", remedy);
                 None
             }
         }

@@ -94,15 +94,15 @@ fn every_mistake_has_its_line_and_its_remedy() {
             "another meaning",
             "x-signature",
         ),
-        ("headers = { Host = \"x\" }", "sets itself", "another name"),
+        ("headers = { Host = \"x\" }", "is set by Hooklane", "another name"),
         (
             "headers = { x-a = \"a\\r\\nb\" }",
-            "cannot be sent",
+            "no header may carry",
             "line breaks",
         ),
         (
             "headers = { webhook-signature = \"x\" }",
-            "sets itself",
+            "is set by Hooklane",
             "leave it out",
         ),
         ("retry = { attempts = 0 }", "at least 1", "attempts = 1"),
@@ -257,7 +257,7 @@ fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
 #[test]
 fn secrets_are_never_shown() {
     let right = format!(
-        "{BROKER}[ingest]\ntoken = \"hunter2\"\n[egress]\nproxy = \"http://u:hunter2@p:1\"\n[[endpoint]]\nid = \"a\"\nurl = \"https://h/\"\nsecret = \"hunter2\"\nsignature = {{ hmac = {{ header = \"x-s\" }} }}\nbearer_token = \"hunter2\"\n"
+        "{BROKER}[ingest]\ntoken = \"hunter2\"\n[egress]\nproxy = \"http://u:hunter2@p:1\"\n[[endpoint]]\nid = \"a\"\nurl = \"https://h/\"\nsecret = \"hunter2\"\nsignature = {{ hmac = {{ header = \"x-s\" }} }}\nbearer_token = \"hunter2\"\nheaders = {{ x-key = \"hunter2\" }}\n"
     );
     let loaded = load(&right).unwrap();
     let shown = format!("{loaded:?}");

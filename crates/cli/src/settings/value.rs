@@ -155,7 +155,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, bytes) = UNITS
             .iter()
-            .find(|(_, bytes)| self.0 > 0 && self.0 % bytes == 0)
+            .find(|(_, bytes)| self.0 > 0 && self.0.is_multiple_of(*bytes))
             .unwrap_or(&UNITS[3]);
         write!(f, "{}{unit}", self.0 / bytes)
     }

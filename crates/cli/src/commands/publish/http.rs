@@ -53,6 +53,7 @@ impl Http {
         let client = reqwest::Client::builder()
             .timeout(patience(confirm))
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .build()
             .context("no HTTP client can be made")?;
         Ok(Http { client, base, token })
