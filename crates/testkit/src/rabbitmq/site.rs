@@ -126,8 +126,8 @@ impl Base {
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             // Servers and CLI would start an epmd when ours is gone (a vhost is deleted while its node ends): a daemon
-            // that no group of ours holds.
-            .env("ERL_FLAGS", "-start_epmd false")
+            // that no group of ours holds. Not ERL_FLAGS: the scripts of RabbitMQ 4 overwrite that.
+            .env("ERL_ZFLAGS", "-start_epmd false")
             // The CLI listens too; this range is no client port range, and disjoint from the servers'.
             .env("RABBITMQ_CTL_DIST_PORT_MIN", "23000")
             .env("RABBITMQ_CTL_DIST_PORT_MAX", "23999");
