@@ -22,12 +22,17 @@ pub fn check(text: &str) {
         (Some(url::Host::Domain(name)), Host::Name(found)) => {
             assert_eq!(name, found, "{text}");
             // What `inet_aton` reads as an address (`127.1`, `0x7f.1`, `2130706433`) ends in a number.
-            let last = found.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-            let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
-            assert!(
-                !is_number && !last.starts_with("0x"),
-                "{text} is the name {found}"
-            );
+            let last = found
+                .strip_suffix('.')
+                .unwrap_or(&found)
+                .rsplit('.')
+                .next()
+                .unwrap_or_default();
+            let is_decimal = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+            let is_hex = last
+                .strip_prefix("0x")
+                .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            assert!(!is_decimal && !is_hex, "{text} is the name {found}");
         }
         (said, found) => panic!("{text}: the URL says {said:?}, the connector {found:?}"),
     }
