@@ -47,6 +47,8 @@ const RETURN_LOOK: Duration = Duration::from_millis(20);
 /// Between the last removal and the closing of its channel. The broker stashes acks while more than 32 wait to be written, says
 /// nothing when they are, and forgets them with the channel: then what was removed would lie there again.
 const REMOVAL_GRACE: Duration = Duration::from_secs(1);
+/// After so long without a message, none is on its way.
+const QUIET: Duration = Duration::from_millis(200);
 /// Looks with the same depth after which nothing more is expected from a reader that died.
 const SETTLED_LOOKS: u32 = 10;
 
@@ -259,14 +261,47 @@ impl RabbitMqShelf {
         Ok(())
     }
 
-    /// Takes what was given back earlier and not yet read this time.
-    async fn take_returned(&mut self) -> Result<(), ShelfError> {
-        while self.last_was_returned && self.read_on().await?.is_some() {}
+    /// Takes what was given back earlier and not yet read this time, and all that is on its way to us: what reaches a
+    /// cancelled consumer goes back at once, and so before everything else.
+    async fn take_what_goes_back(&mut self) -> Result<(), ShelfError> {
+        loop {
+            while self.last_was_returned && self.read_on().await?.is_some() {}
+            self.use_up_credit().await?;
+            if !self.last_was_returned || self.read >= self.total {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until nothing more is on its way.
+    async fn use_up_credit(&mut self) -> Result<(), ShelfError> {
+        let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &mut self.consumer) else {
+            return Ok(());
+        };
+        while !batch.sealed && batch.in_hand() < batch.prefetch {
+            let Ok(next) = timeout(QUIET, consumer.next()).await else {
+                break;
+            };
+            let Some(delivery) = next else { break };
+            let delivery = delivery.map_err(|error| failure("reading the shelf", &error))?;
+            batch.received += 1;
+            self.read += 1;
+            self.last_was_returned = was_returned(&delivery);
+        }
         Ok(())
     }
 
     async fn put_back(&mut self) -> Result<(), ShelfError> {
-        match self.take_returned().await {
+        if let Some(last) = self
+            .batches
+            .iter()
+            .flatten()
+            .filter_map(|batch| batch.removed_at)
+            .max()
+        {
+            sleep_until(last + REMOVAL_GRACE).await;
+        }
+        match self.take_what_goes_back().await {
             // Somebody purged the queue meanwhile, or there are too many: what we have goes back in any case.
             Err(ShelfError::Timeout { .. } | ShelfError::TooDeep { .. }) => {
                 tracing::warn!(shelf = %self.shelf, "messages of the shelf may have changed their order");
@@ -279,19 +314,9 @@ impl RabbitMqShelf {
             cancel(batch, consumer).await?;
         }
         self.consumer = None;
-        if let Some(last) = self
-            .batches
-            .iter()
-            .flatten()
-            .filter_map(|batch| batch.removed_at)
-            .max()
-        {
-            sleep_until(last + REMOVAL_GRACE).await;
-        }
         let mut ready = depth(&self.control, &self.queue).await?;
         let mut broker_follows = true;
         for batch in self.batches.drain(..).flatten() {
-            // Also what was buffered and never yielded is given back; only what was yielded is known for certain.
             ready += batch.in_hand();
             close_channel(&batch.channel).await?;
             if broker_follows {
