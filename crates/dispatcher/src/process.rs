@@ -4,7 +4,8 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use hooklane_telemetry::Metric;
 use hooklane_types::{
-    Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, RawMessage, SLICE_ENDPOINTS_MAX,
+    Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, Original, RawMessage,
+    SLICE_ENDPOINTS_MAX,
 };
 
 use crate::claims::{self, Verdict};
@@ -18,6 +19,9 @@ use crate::settle::{Consequence, GivenBack, Later};
 /// Slices of one event that are published at once: enough to fill a round trip to the broker, few enough that one event
 /// for thousands of endpoints does not hold the memory of all its slices.
 const SLICES_AT_ONCE: usize = 8;
+
+/// What a producer's message begins; a replay begins the next.
+const FIRST_RUN: u32 = 0;
 
 /// Why a message was not processed to its end.
 #[derive(Debug)]
@@ -68,6 +72,7 @@ pub(crate) async fn process(
         }
         Origin::Deliveries => match Internal::decode(message.body.clone())? {
             Internal::Delivery(delivery) => Ok(second_hand(hand, delivery).await?),
+            Internal::Suspect(suspect) => replayed(hand, &suspect.original).await,
             _ => Err(misplaced("a delivery")),
         },
         Origin::Suspects => Err(misplaced("a suspect's original")),
@@ -123,6 +128,28 @@ async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) ->
         }
         claim = Some(claims::Held::new(&core.claims, key));
     }
+    send_out(hand, received, FIRST_RUN).await?;
+    if let Some(claim) = claim {
+        claim.settle();
+    }
+    Ok(())
+}
+
+/// A fault that an operator replays: its original goes through intake again, as the next run, which has its deadline from now on.
+/// Never claimed: it would be taken for a duplicate of itself.
+async fn replayed(hand: InHand<'_>, original: &Original) -> Result<(), Unprocessed> {
+    if !matches!(original.origin, Origin::Events | Origin::Ordered) {
+        return Err(misplaced("a replayed event"));
+    }
+    let received = event(hand, &original.message)?;
+    know_application(hand, &received.event).await?;
+    Ok(send_out(hand, &received, FIRST_RUN + 1).await?)
+}
+
+/// Routes an event, and serves or publishes what follows.
+async fn send_out(hand: InHand<'_>, received: &Received, run: u32) -> Result<(), GivenBack> {
+    let core = hand.core;
+    let event = &received.event;
     match route::route(&core.registry(), event, received.id_lasts) {
         Routing::Unmatched => {
             core.metrics.count(Metric::EventsUnmatched, &[]);
@@ -130,12 +157,13 @@ async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) ->
         }
         Routing::Inline(endpoints) => {
             let ids = endpoints.iter().map(|endpoint| &endpoint.id);
-            all(ids.map(|id| serve::serve(hand, event, id, Progress::default()))).await?;
+            let progress = Progress {
+                run,
+                ..Progress::default()
+            };
+            all(ids.map(|id| serve::serve(hand, event, id, progress.clone()))).await?;
         }
-        Routing::Slices(slices) => publish_slices(hand, event, slices).await?,
-    }
-    if let Some(claim) = claim {
-        claim.settle();
+        Routing::Slices(slices) => publish_slices(hand, event, run, slices).await?,
     }
     Ok(())
 }
@@ -170,10 +198,14 @@ async fn know_application(hand: InHand<'_>, event: &Event) -> Result<(), Unproce
 async fn publish_slices(
     hand: InHand<'_>,
     event: &Event,
+    run: u32,
     slices: Vec<Vec<hooklane_types::EndpointId>>,
 ) -> Result<(), GivenBack> {
     let publishes = slices.into_iter().map(|slice| {
-        let slice = route::slice(event, slice);
+        let slice = Delivery {
+            run,
+            ..route::slice(event, slice)
+        };
         hand.core
             .settle
             .carry_out(hand.ack, &hand.core.metrics, Consequence::Slice(slice))

@@ -156,7 +156,7 @@ async fn handle(core: &Core, attempts: &Semaphore, incoming: Incoming) -> Next {
                 origin: Origin::Suspects,
                 message,
             };
-            settle(core, ack, refused(core, refusal, original)).await;
+            refuse(core, ack, refusal, original).await;
             return Next::GoOn;
         }
     };
@@ -174,32 +174,38 @@ async fn handle(core: &Core, attempts: &Semaphore, incoming: Incoming) -> Next {
             .settle(core, ack)
             .await;
         }
-        Turn::Again(suspect) => settle(core, ack, Consequence::Suspect(suspect)).await,
+        Turn::Again(suspect) => {
+            settle(core, ack, Consequence::Suspect(suspect)).await;
+        }
         Turn::Convict(suspect) => {
             core.metrics.count(Metric::Suspects, &["convicted"]);
             let detail = format!("{} processes died while they tried it alone", suspect.deaths);
             let refusal = Refusal::new(FaultReason::Poison, detail);
-            settle(core, ack, refused(core, refusal, suspect.original)).await;
+            refuse(core, ack, refusal, suspect.original).await;
         }
     }
     Next::GoOn
 }
 
-fn refused(core: &Core, refusal: Refusal, original: Original) -> Consequence {
+async fn refuse(core: &Core, ack: Box<dyn Ack>, refusal: Refusal, original: Original) {
     let fault = faults::fault(refusal, original, core.clock.now());
-    report::fault(&fault, None);
-    Consequence::Fault(fault)
+    let shown = fault.clone();
+    if settle(core, ack, Consequence::Fault(fault)).await {
+        report::fault(&shown, None);
+    }
 }
 
-async fn settle(core: &Core, ack: Box<dyn Ack>, consequence: Consequence) {
-    if core
+/// Whether it was carried out and acked; otherwise the suspect comes again.
+async fn settle(core: &Core, ack: Box<dyn Ack>, consequence: Consequence) -> bool {
+    let confirmed = core
         .settle
         .carry_out(&*ack, &core.metrics, consequence)
         .await
-        .is_ok()
-    {
+        .is_ok();
+    if confirmed {
         core.settle.finish(ack).await;
     }
+    confirmed
 }
 
 /// How a trial ended.

@@ -289,11 +289,11 @@ pub(crate) async fn process_or_refuse(
     };
     let at: UnixMillis = hand.core.clock.now();
     let fault = faults::fault(refusal, original, at);
-    report::fault(&fault, event.as_ref());
-    let consequence = Consequence::Fault(fault);
-    Ok(hand
-        .core
+    let shown = fault.clone();
+    hand.core
         .settle
-        .carry_out(hand.ack, &hand.core.metrics, consequence)
-        .await?)
+        .carry_out(hand.ack, &hand.core.metrics, Consequence::Fault(fault))
+        .await?;
+    report::fault(&shown, event.as_ref());
+    Ok(())
 }

@@ -184,41 +184,6 @@ async fn a_parked_delivery_keeps_its_id_and_its_attempts() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_with_attempts_in_flight_loses_nothing_and_counts_nothing() -> Result<()> {
-    // Goal: a hundred events, a stop while slow attempts are in flight: those are finished, the rest goes to the next dispatcher,
-    // every event arrives exactly once and no attempt was counted as failed.
-    let world = World::rabbitmq().await?;
-    world
-        .receiver
-        .script("/a", [Reply::ok().after(Duration::from_millis(400))]);
-    let mut endpoint = world.endpoint("ep_1", "/a");
-    endpoint.max_in_flight = 10;
-    world.serve([endpoint]);
-    let settings = DispatcherSettings {
-        in_flight_max: 20,
-        ..DispatcherSettings::default()
-    };
-    let first = world.start_with(settings.clone());
-    for n in 0..100 {
-        world.publish(&format!("order-{n}"), "{}").await?;
-    }
-    world.receiver.wait_for(5, SOON).await?;
-    first.stop().await?;
-    assert_eq!(
-        world.receiver.in_flight(),
-        0,
-        "attempts in flight were not finished"
-    );
-    let second = world.start_with(settings);
-    world.counted(Metric::Deliveries, &["delivered"], 100.0).await?;
-    second.stop().await?;
-    assert_eq!(world.receiver.look(|log| log.distinct()), 100);
-    assert_eq!(world.receiver.total(), 100);
-    assert_eq!(world.metrics.value(Metric::Retries, &[]), 0.0);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_any_id_is_given_one_before_its_first_attempt() -> Result<()> {
     // Goal: it arrives with an id of ours by way of `deliveries`, and its retry bears the same.
     let world = World::rabbitmq().await?;

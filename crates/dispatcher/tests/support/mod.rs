@@ -177,6 +177,15 @@ impl World {
         }
     }
 
+    /// Has the broker close all connections of this test, as an operator would.
+    pub async fn close_connections(&self) -> Result<()> {
+        self.vhost
+            .as_ref()
+            .context("on RabbitMQ only")?
+            .close_all_connections()
+            .await
+    }
+
     /// Asks on `control` until a dispatcher answers.
     pub async fn ask_status(&self, id: &str) -> Result<StatusReply> {
         let mut replies = self.broker.listen();
