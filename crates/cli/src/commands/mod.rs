@@ -1,14 +1,18 @@
 //! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
 
+mod dead;
 mod dispatcher;
+mod faults;
 mod flags;
 mod ingest;
 mod init;
 mod publish;
 mod secret;
 mod service;
+mod shelf;
 mod sign;
 mod signature_flags;
+mod status;
 mod topology;
 mod verify;
 
@@ -56,6 +60,12 @@ enum Command {
     Verify(verify::Verify),
     /// Makes a signing secret.
     Secret(secret::MakeSecret),
+    /// Dead letters: deliveries that were given up. List, show, replay, purge, export.
+    Dead(dead::Dead),
+    /// Faults: messages that the pipeline itself could not handle. List, show, replay, purge, export.
+    Faults(faults::Faults),
+    /// Shows queues, retries that wait, and endpoints as the dispatchers see them.
+    Status(status::ShowStatus),
     /// Prints exchanges, queues, bindings and the least rights of each role, or declares them.
     Topology(topology::PrintTopology),
 }
@@ -72,6 +82,9 @@ pub fn main() -> ExitCode {
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Secret(command) => command.run(),
+        Command::Dead(command) => command.run(),
+        Command::Faults(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Topology(command) => command.run(),
     };
     match result {
@@ -127,4 +140,15 @@ fn now() -> hooklane_types::UnixMillis {
 #[cfg(test)]
 pub fn init_text() -> String {
     init::text().expect("a fresh secret can be made")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Goal: flags that contradict each other are found here, not by a user. clap checks its own tables.
+    #[test]
+    fn the_flags_of_all_commands_fit_together() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -1,0 +1,219 @@
+//! What `hooklane dead` and `hooklane faults` have in common: the same actions on two shelves.
+
+mod act;
+mod failure;
+mod look;
+mod meter;
+mod table;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role as BrokerRole};
+use hooklane_broker::topology::Names;
+use hooklane_broker::{Holder, SharedBroker, ShelfName};
+use hooklane_control::{Entry, Filter, Reader};
+use hooklane_telemetry::Metrics;
+use hooklane_types::{ApplicationId, EndpointId, TypePattern};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::flags::{BrokerFlags, SettingsFlags, start_log};
+use super::{block_on, now, usage};
+use crate::settings::{self, Role, Settings};
+
+pub use table::{Cells, Table, age};
+
+/// What can be done on a shelf.
+#[derive(Subcommand)]
+pub enum Action {
+    /// Lists what lies there, oldest first
+    List(look::List),
+    /// Shows one with everything that is known of it
+    Show(look::Show),
+    /// Sends it through the pipeline again, and takes it off the shelf
+    Replay(act::Replay),
+    /// Takes it off the shelf for good
+    Purge(act::Purge),
+    /// Writes everything as JSON lines, payloads included; nothing is taken off the shelf
+    Export(look::Export),
+}
+
+/// What the commands need to know of a shelf's messages beyond [`Entry`].
+pub trait Shown: Entry<Row: Cells> {
+    /// The command: `dead` or `faults`.
+    const COMMAND: &'static str;
+    /// Names of all reasons.
+    fn reasons() -> Vec<&'static str>;
+    /// The reason of this name.
+    fn reason(name: &str) -> Option<Self::Reason>;
+}
+
+/// How it is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: JSON lines
+    Json,
+}
+
+#[derive(Args)]
+struct Connect {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    broker: BrokerFlags,
+}
+
+#[derive(Args)]
+struct FilterFlags {
+    /// Only this application's
+    #[arg(long, value_name = "ID")]
+    application: Option<String>,
+    /// Only those for this endpoint
+    #[arg(long, value_name = "ID")]
+    endpoint: Option<String>,
+    /// Only events of this type: invoice.paid, or invoice.* for all below
+    #[arg(long = "type", value_name = "PATTERN")]
+    event_type: Option<String>,
+    /// Only those that lie there for this reason
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only what has lain there for at least as long: 90s, 15m, 2h, 3days
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    older_than: Option<std::time::Duration>,
+    /// Only what has lain there for less
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    newer_than: Option<std::time::Duration>,
+}
+
+impl FilterFlags {
+    fn filter<E: Shown>(&self, id: Option<String>) -> anyhow::Result<Filter<E::Reason>> {
+        let application = self.application.as_deref().map(ApplicationId::parse).transpose();
+        let endpoint = self.endpoint.as_deref().map(EndpointId::parse).transpose();
+        let event_type = self.event_type.as_deref().map(TypePattern::parse).transpose();
+        let reason = match &self.reason {
+            None => None,
+            Some(name) => Some(E::reason(name).ok_or_else(|| {
+                usage(format!(
+                    "--reason: there is no {name:?}; reasons are {}",
+                    E::reasons().join(", ")
+                ))
+            })?),
+        };
+        Ok(Filter {
+            id,
+            application: application.map_err(|error| usage(format!("--application: {error}")))?,
+            endpoint: endpoint.map_err(|error| usage(format!("--endpoint: {error}")))?,
+            event_type: event_type.map_err(|error| usage(format!("--type: {error}")))?,
+            reason,
+            older_than: self.older_than,
+            newer_than: self.newer_than,
+        })
+    }
+}
+
+/// Runs an action on the shelf of `E`.
+pub fn run<E: Shown>(action: Action) -> anyhow::Result<()> {
+    match action {
+        Action::List(list) => list.run::<E>(),
+        Action::Show(show) => show.run::<E>(),
+        Action::Replay(replay) => replay.run::<E>(),
+        Action::Purge(purge) => purge.run::<E>(),
+        Action::Export(export) => export.run::<E>(),
+    }
+}
+
+/// Everything that an action on a shelf needs.
+struct Session {
+    shelves: RabbitMqShelves,
+    rabbitmq: RabbitMqSettings,
+    names: Names,
+    holder: Holder,
+    stop: CancellationToken,
+}
+
+impl Session {
+    fn new<E: Shown>(settings: &Settings, action: &str) -> anyhow::Result<Session> {
+        let rabbitmq = settings.broker.rabbitmq(BrokerRole::Operator)?;
+        let host = rabbitmq
+            .name
+            .split_once('@')
+            .map_or("", |(_, host)| host)
+            .to_owned();
+        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        // Not the arguments: a broker's password may stand there.
+        let command = format!("hooklane {} {action}", E::COMMAND);
+        Ok(Session {
+            shelves: RabbitMqShelves::new(rabbitmq.clone()),
+            names: rabbitmq.names()?,
+            holder: Holder {
+                pid: std::process::id(),
+                host,
+                user: user.unwrap_or_else(|_| "unknown user".to_owned()),
+                command,
+                since: now(),
+            },
+            rabbitmq,
+            stop: CancellationToken::new(),
+        })
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            shelves: &self.shelves,
+            names: &self.names,
+            holder: self.holder.clone(),
+            now: now(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn broker(&self) -> anyhow::Result<SharedBroker> {
+        Ok(RabbitMq::start(self.rabbitmq.clone(), Arc::new(Metrics::new()))?)
+    }
+
+    fn failure(&self, shelf: ShelfName, error: hooklane_control::ControlError) -> anyhow::Error {
+        failure::explain(error, &self.names.queue(shelf.queue()))
+    }
+}
+
+impl Connect {
+    /// Loads settings, and runs `work` until it ends. The first Ctrl-C or SIGTERM ends it in order, the second at once.
+    fn run<E: Shown, T>(
+        &self,
+        action: &str,
+        work: impl AsyncFnOnce(&Session, &Settings) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let loaded = settings::load(&self.settings.sources(vec![self.broker.flag()]), Role::Client)?;
+        start_log(&loaded.settings.log, "warn")?;
+        let session = Session::new::<E>(&loaded.settings, action)?;
+        block_on(async {
+            let end_at_once = signals(&session.stop);
+            tokio::select! {
+                result = work(&session, &loaded.settings) => result,
+                ended = end_at_once => ended,
+            }
+        })
+    }
+}
+
+async fn signals<T>(stop: &CancellationToken) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals can't be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be received")?;
+    for is_first in [true, false] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if is_first {
+            eprintln!(
+                "stopping; what was read is put back in order (once more ends at once, and may change the order)"
+            );
+            stop.cancel();
+        }
+    }
+    anyhow::bail!("ended by a second signal: nothing is lost, but messages may have changed their order")
+}
