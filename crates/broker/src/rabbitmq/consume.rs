@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use hooklane_telemetry::Metric;
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
@@ -23,7 +24,11 @@ use crate::topology::Exchange;
 
 /// Channel, queue, qos and consume are four round trips.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The answer to a close or cancel comes behind everything that the broker has already sent on the channel, which may be a
+/// prefetch full of large bodies. A connection that does not get through that in a minute is of no use.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// When the process ends, nobody waits for that: the connection is about to be closed.
+const CLOSE_TIMEOUT_AT_STOP: Duration = Duration::from_secs(1);
 /// Pauses before subscribing again after a failure; doubled after each.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -310,9 +315,12 @@ impl Worker {
                 };
             }
             if self.prefetch < self.prefetch_full && open.session.small_in_a_row() >= SMALL_IN_A_ROW {
-                if let Err(error) = self.raise_prefetch(open).await {
-                    return End::Found(Finding::Ended(error.to_string()));
-                }
+                let trouble = match timeout(SUBSCRIBE_TIMEOUT, self.raise_prefetch(open)).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "the full prefetch could not be asked for".to_owned(),
+                };
+                return End::Found(Finding::Ended(trouble));
             }
             tokio::select! {
                 () = stop.cancelled() => return End::Stop,
@@ -345,15 +353,15 @@ impl Worker {
         Ok(())
     }
 
-    async fn finish(&mut self, end: End, live: &Live, open: Open) -> Next {
+    async fn finish(&mut self, end: End, live: &Live, mut open: Open) -> Next {
         let next = match end {
             // Nobody waits for the connection: everything in hand goes back at once.
             End::Lost => Next::Subscribe,
             End::Stop => Next::Stop,
             End::Pause { grace, done } => {
                 self.pausing = Some(done);
+                // Not cancelled: what still comes is dropped on arrival, and goes back with the channel.
                 open.session.refuse();
-                let _ = timeout(CLOSE_TIMEOUT, cancel(&open)).await;
                 self.buffer.discard();
                 self.drain(&open.session, live, grace, false).await;
                 Next::Paused
@@ -378,7 +386,7 @@ impl Worker {
             }
             End::Found(Finding::GivenBack) => {
                 self.count("given_back");
-                let _ = timeout(CLOSE_TIMEOUT, cancel(&open)).await;
+                let _ = timeout(CLOSE_TIMEOUT, cancel(&mut open)).await;
                 self.drain(&open.session, live, GIVE_BACK_GRACE, true).await;
                 // Whatever made somebody drop it may do so again.
                 Next::After(self.pauses.next())
@@ -387,7 +395,7 @@ impl Worker {
         // From here on acks fail, and only then the channel is closed: no ack can follow it.
         open.session.end();
         if !live.lost.is_cancelled() {
-            let _ = timeout(CLOSE_TIMEOUT, open.channel.close(200, "OK".into())).await;
+            close(live, &mut open, &self.stop).await;
         }
         match self.pausing.take() {
             Some(done) => {
@@ -449,11 +457,44 @@ async fn consumer(
 }
 
 /// Ends the consumer and keeps the channel: what is in hand can still be acked.
-async fn cancel(open: &Open) -> lapin::Result<()> {
+async fn cancel(open: &mut Open) -> lapin::Result<()> {
     open.retired.store(true, Ordering::Release);
-    open.channel
-        .basic_cancel(open.consumer.tag(), BasicCancelOptions::default())
-        .await
+    let (tag, session, consumer) = (open.consumer.tag(), &open.session, &mut open.consumer);
+    // From its cancel on lapin puts deliveries into a buffer of its own instead of handing them to the inlet.
+    let arrivals = async {
+        while let Some(Ok(delivery)) = consumer.next().await {
+            session.arrive(delivery);
+        }
+    };
+    let (cancelled, ()) = tokio::join!(
+        open.channel.basic_cancel(tag, BasicCancelOptions::default()),
+        arrivals
+    );
+    cancelled
+}
+
+/// Closes the channel, and drops what comes until that is done: lapin would keep it, without bound.
+async fn close(live: &Live, open: &mut Open, stop: &CancellationToken) {
+    let (channel, consumer) = (&open.channel, &mut open.consumer);
+    let arrivals = async {
+        while consumer.next().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(CLOSE_TIMEOUT_AT_STOP).await;
+    };
+    tokio::select! {
+        // What fails to close is gone already, or goes with its connection.
+        _ = channel.close(200, "OK".into()) => {}
+        () = arrivals => {}
+        () = stopped => {}
+        () = live.lost.cancelled() => {}
+        () = tokio::time::sleep(CLOSE_TIMEOUT) => {
+            warn!("a channel was not closed within {} s: connecting again", CLOSE_TIMEOUT.as_secs());
+            live.link.close().await;
+        }
+    }
 }
 
 fn without_channel(command: Option<Command>) -> Next {

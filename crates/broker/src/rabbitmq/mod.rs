@@ -1,10 +1,12 @@
 //! The port on RabbitMQ 3.10 to 4.x, by AMQP 0-9-1.
 
+pub mod check;
 pub mod connection;
 mod consume;
 mod convert;
 pub mod declare;
 mod publish;
+mod server;
 mod session;
 pub mod settings;
 mod shelf;

@@ -185,7 +185,7 @@ impl Session {
         counts.in_hand == 0 && (!buffered || counts.buffered == 0)
     }
 
-    fn arrive(self: &Arc<Self>, mut delivery: Delivery) {
+    pub(crate) fn arrive(self: &Arc<Self>, mut delivery: Delivery) {
         if !self.accepting.load(Ordering::Acquire) {
             return;
         }
