@@ -25,7 +25,7 @@ pub struct SettingsFlags {
 /// Which broker.
 #[derive(Args)]
 pub struct BrokerFlags {
-    /// The broker: amqp[s]://user:password@host:port/vhost. Other users of the machine see flags: HOOKLANE_BROKER__URL
+    /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://`. Other users of the machine see flags: HOOKLANE_BROKER__URL
     /// or the settings file keep a password to yourself
     #[arg(long, value_name = "URL")]
     broker: Option<String>,

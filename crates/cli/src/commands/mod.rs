@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
 
+mod check;
 mod dead;
 mod dispatcher;
 mod faults;
@@ -52,6 +53,8 @@ enum Command {
     Ingest(ingest::Ingest),
     /// Delivers events to endpoints.
     Dispatcher(dispatcher::Dispatcher),
+    /// Looks at settings, broker and topology, and says how to mend what is wrong.
+    Check(check::Check),
     /// Publishes one event, or a file of them.
     Publish(publish::Publish),
     /// Prints the signature headers for a body.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => command.run(),
         Command::Ingest(command) => command.run(),
         Command::Dispatcher(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::Publish(command) => command.run(),
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),

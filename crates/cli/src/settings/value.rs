@@ -292,3 +292,75 @@ fn parsed<T, E: fmt::Display>(
     let text = raw.text().ok_or_else(|| raw.wrong_kind(wanted, "`\"acme\"`"))?;
     parse(text).map_err(|error| Wrong::new(error, "use 1 to 256 letters, digits, '-', '_' and '.'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Readable>(text: &str) -> Option<T> {
+        T::read_text(text).ok()
+    }
+
+    #[test]
+    fn sizes_have_units_of_powers_of_1024_only() {
+        assert_eq!(read("1MiB"), Some(Size(1 << 20)));
+        assert_eq!(read("3 KiB"), Some(Size(3072)));
+        assert_eq!(read("17"), Some(Size(17)));
+        assert_eq!(read("17B"), Some(Size(17)));
+        for bad in ["", "1MB", "1.5MiB", "-1", "MiB", "99999999999GiB"] {
+            assert_eq!(read::<Size>(bad), None, "{bad:?}");
+        }
+        for size in [0, 1, 1024, 1025, 3 << 30] {
+            assert_eq!(
+                read(&Size(size).to_string()),
+                Some(Size(size)),
+                "what is shown can be written"
+            );
+        }
+    }
+
+    #[test]
+    fn networks_are_prefixes_or_single_addresses() {
+        assert_eq!(read("10.0.0.0/8"), "10.0.0.0/8".parse::<IpNet>().ok());
+        assert_eq!(read("::1"), "::1/128".parse::<IpNet>().ok());
+        let wrong = IpNet::read_text("10.0.0.1/8").unwrap_err();
+        assert!(wrong.remedy.contains("10.0.0.0/8"), "{wrong:?}");
+        assert_eq!(read::<IpNet>("10.0.0.0/33"), None);
+    }
+
+    #[test]
+    fn text_counts_as_number_or_truth_only_where_there_is_nothing_but_text() {
+        let quoted = Value::new(None, "5");
+        assert_eq!(
+            u32::read(Raw {
+                value: &quoted,
+                is_text_only: true
+            })
+            .ok(),
+            Some(5)
+        );
+        assert!(
+            u32::read(Raw {
+                value: &quoted,
+                is_text_only: false
+            })
+            .is_err()
+        );
+        let quoted = Value::new(None, "true");
+        assert!(
+            bool::read(Raw {
+                value: &quoted,
+                is_text_only: true
+            })
+            .is_ok()
+        );
+        assert!(
+            bool::read(Raw {
+                value: &quoted,
+                is_text_only: false
+            })
+            .is_err()
+        );
+        assert_eq!(read::<u16>("65536"), None);
+    }
+}

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
 use clap::Args;
-use hooklane_control::{Ended, Filter, ReplayOptions};
+use hooklane_control::{Ended, Filter, ROUND_MAX, ReplayOptions};
 
 use super::meter::Meter;
 use super::{Connect, FilterFlags, Shown};
@@ -43,6 +43,7 @@ impl Replay {
             let options = ReplayOptions {
                 rate: self.rate,
                 publish_timeout: settings.broker.publish_timeout,
+                round: ROUND_MAX,
             };
             let mut meter = Meter::new();
             let mut moved = 0;

@@ -1,0 +1,140 @@
+//! `hooklane check`
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use hooklane_broker::rabbitmq::check::{Finding, Verdict, check};
+use hooklane_broker::rabbitmq::{RabbitMqSettings, Role as BrokerRole};
+
+use super::block_on;
+use super::flags::{BrokerFlags, SettingsFlags};
+use crate::settings::{self, Loaded, Problem, Role, Sources};
+
+/// Everybody else on the machine may read the file.
+const READABLE_BY_ALL: u32 = 0o004;
+
+#[derive(Args)]
+pub struct Check {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    broker: BrokerFlags,
+    /// For whom: decides which secrets must be there, and which rights are named. Without it, everything is looked at
+    #[arg(long, value_enum)]
+    role: Option<For>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum For {
+    Ingest,
+    Dispatcher,
+    Operator,
+}
+
+impl For {
+    fn roles(role: Option<For>) -> (Role, BrokerRole) {
+        match role {
+            None => (Role::Check, BrokerRole::Operator),
+            Some(For::Ingest) => (Role::Ingest, BrokerRole::Ingest),
+            Some(For::Dispatcher) => (Role::Dispatcher, BrokerRole::Dispatcher),
+            Some(For::Operator) => (Role::Client, BrokerRole::Operator),
+        }
+    }
+}
+
+impl Check {
+    /// Prints what was found, good and bad; fails when there is a problem. A problem in the settings does not keep the broker
+    /// from being looked at, where its URL is right.
+    pub fn run(self) -> anyhow::Result<()> {
+        let (role, broker_role) = For::roles(self.role);
+        let sources = self.settings.sources(vec![self.broker.flag()]);
+        let (loaded, problems) = settings::inspect(&sources, role);
+        let mut findings: Vec<Finding> = problems.iter().map(of_problem).collect();
+        if let Some(loaded) = &loaded {
+            findings.extend(of_settings(&sources, loaded, problems.is_empty()));
+        }
+        findings.iter().for_each(print);
+        let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
+        let mut bad = count(&findings, Verdict::Problem);
+        if let Some(rabbitmq) = rabbitmq {
+            bad += block_on(broker(rabbitmq))?;
+        }
+        match bad {
+            0 => Ok(()),
+            1 => bail!("1 problem was found"),
+            _ => bail!("{bad} problems were found"),
+        }
+    }
+}
+
+/// Prints what is found on the broker; the number of problems.
+async fn broker(settings: RabbitMqSettings) -> anyhow::Result<usize> {
+    let findings = check(&settings).await;
+    findings.iter().for_each(print);
+    Ok(count(&findings, Verdict::Problem))
+}
+
+fn count(findings: &[Finding], verdict: Verdict) -> usize {
+    findings
+        .iter()
+        .filter(|finding| finding.verdict == verdict)
+        .count()
+}
+
+fn of_problem(problem: &Problem) -> Finding {
+    Finding {
+        verdict: Verdict::Problem,
+        what: problem.what(),
+        remedy: problem.remedy.clone(),
+    }
+}
+
+fn of_settings(sources: &Sources, loaded: &Loaded, is_right: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let finding = |verdict, what: String, remedy: &str| Finding {
+        verdict,
+        what,
+        remedy: remedy.to_owned(),
+    };
+    let path = sources.path();
+    let name = path.as_ref().map_or_else(
+        || "no settings file".to_owned(),
+        |path| path.display().to_string(),
+    );
+    if is_right {
+        let (endpoints, applications) = (loaded.endpoint_count, loaded.registry.applications().count());
+        let what = format!("settings ({name}): {endpoints} endpoints, {applications} applications");
+        findings.push(finding(Verdict::Ok, what, ""));
+    }
+    if loaded.endpoint_count == 0 {
+        let remedy = "write an [[endpoint]] (`hooklane init` shows one); until then no event goes anywhere";
+        findings.push(finding(
+            Verdict::Warning,
+            "there is no endpoint".to_owned(),
+            remedy,
+        ));
+    }
+    let mode = path.and_then(|path| Some(std::fs::metadata(path).ok()?.permissions().mode()));
+    if mode.is_some_and(|mode| mode & READABLE_BY_ALL != 0) && loaded.holds_secrets() {
+        let what = format!("{name} holds secrets and can be read by every user of the machine");
+        findings.push(finding(
+            Verdict::Warning,
+            what,
+            "chmod o-r, or keep secrets in files and variables of their own",
+        ));
+    }
+    findings
+}
+
+fn print(finding: &Finding) {
+    let verdict = match finding.verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Problem => "problem",
+    };
+    println!("{verdict:<8} {}", finding.what);
+    if !finding.remedy.is_empty() {
+        println!("{:<8} {}", "", finding.remedy);
+    }
+}
