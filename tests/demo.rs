@@ -1,6 +1,7 @@
 //! The whole way of an event on one screen, with the built binary and a private RabbitMQ: a payment, a build, an alert; signatures
 //! verified on arrival; an endpoint that fails, its retries, its dead letter, and the replay. Exits 0 only if all of it was seen.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -53,18 +54,15 @@ async fn main() -> Result<()> {
 
     receiver.wait_for_at("/alerts", 2, SOON).await?;
     say("the endpoint for alerts answered 500 twice");
-    let hooklane = |arguments: &'static [&'static str]| async {
-        process::hooklane()?.args(arguments).cwd(dir.path()).run_ok(SOON).await
-    };
     let list = hooklane_testkit::eventually("the dead letter", SOON, || async {
-        let list = hooklane(&["dead", "list"]).await?;
+        let list = run(dir.path(), &["dead", "list"]).await?;
         ensure!(list.contains("ep_alerts"), "not there yet:\n{list}");
         Ok(list)
     })
     .await?;
     say("$ hooklane dead list");
     print!("{list}");
-    hooklane(&["dead", "replay", "--all"]).await?;
+    run(dir.path(), &["dead", "replay", "--all"]).await?;
     say("$ hooklane dead replay --all");
     receiver.wait_for_at("/alerts", 3, SOON).await?;
     let ids: Vec<_> = receiver.received_at("/alerts").iter().map(|r| r.webhook_id().map(str::to_owned)).collect();
@@ -72,6 +70,10 @@ async fn main() -> Result<()> {
     say("replayed under the same webhook-id, and delivered");
     say("all of it was seen");
     Ok(())
+}
+
+async fn run(dir: &Path, arguments: &[&str]) -> Result<String> {
+    process::hooklane()?.args(arguments).cwd(dir).run_ok(SOON).await
 }
 
 fn settings(node: &Node, receiver: &Receiver) -> String {

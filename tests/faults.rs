@@ -42,7 +42,7 @@ async fn publish(stage: &Stage, ingest: &Ingest, count: usize) -> Result<Vec<Str
 
 async fn wait_all(stage: &Stage, accepted: &[String]) -> Result<u64> {
     let wanted = accepted.len();
-    stage.receiver.wait_until(RECOVERY, move |log| log.distinct() >= wanted).await?;
+    stage.receiver.wait_until("all to arrive", RECOVERY, move |log| log.distinct() >= wanted).await?;
     assert_all_arrived(&stage.receiver, accepted)
 }
 
@@ -237,7 +237,7 @@ async fn two_thousand_endpoints_of_one_event_survive_a_kill_half_way() -> Result
     let wanted = every.clone();
     stage
         .receiver
-        .wait_until(RECOVERY, move |log| wanted.iter().all(|path| log.count_at(path) > 0))
+        .wait_until("every endpoint to be served", RECOVERY, move |log| wanted.iter().all(|path| log.count_at(path) > 0))
         .await?;
     stage.wait_empty("deliveries", SOON).await?;
     let counts = stage.receiver.by_webhook_id();

@@ -86,7 +86,10 @@ impl Stage {
         } else {
             "[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n"
         };
-        let text = format!("[broker]\nurl = \"{}\"\n{egress}{sections}\n{endpoints}", self.broker_url);
+        let text = format!(
+            "[broker]\nurl = \"{}\"\n{egress}{sections}\n{endpoints}",
+            self.broker_url
+        );
         std::fs::write(self.file(), text).context("write the settings")
     }
 
@@ -133,7 +136,11 @@ impl Stage {
         let process = self.hooklane(arguments)?.start()?;
         let line = process.wait_for_line("listening on http", SOON).await?;
         let at = line.text.find("http").context("the line holds a URL")?;
-        let url = line.text[at..].split_whitespace().next().context("the line holds a URL")?.to_owned();
+        let url = line.text[at..]
+            .split_whitespace()
+            .next()
+            .context("the line holds a URL")?
+            .to_owned();
         let ready = format!("{url}/readyz");
         hooklane_testkit::eventually("the process to be ready", SOON, || async {
             let answer = self.http.get(&ready).send().await?;
@@ -151,7 +158,12 @@ impl Stage {
     }
 
     /// Waits until the depth of a queue (ready and unacked) is as wanted.
-    pub async fn wait_depth(&self, queue: &str, deadline: Duration, wanted: impl Fn(u64) -> bool) -> Result<()> {
+    pub async fn wait_depth(
+        &self,
+        queue: &str,
+        deadline: Duration,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<()> {
         hooklane_testkit::eventually(&format!("the depth of {queue}"), deadline, || async {
             let depth = self.depth(queue).await?;
             ensure!(wanted(depth), "{queue} holds {depth} messages");
@@ -163,9 +175,20 @@ impl Stage {
     /// Messages in a queue, ready and unacked, as the broker's own tool counts them.
     pub async fn depth(&self, queue: &str) -> Result<u64> {
         let vhost = self.vhost.as_ref().context("the stage has a vhost")?;
-        let rows = vhost.ctl(&["list_queues", "-p", vhost.name(), "--no-table-headers", "name", "messages"]).await?;
+        let rows = vhost
+            .ctl(&[
+                "list_queues",
+                "-p",
+                vhost.name(),
+                "--no-table-headers",
+                "name",
+                "messages",
+            ])
+            .await?;
         let name = format!("hooklane.{queue}");
-        let row = rows.lines().find_map(|row| row.split_once('\t').filter(|(found, _)| *found == name));
+        let row = rows
+            .lines()
+            .find_map(|row| row.split_once('\t').filter(|(found, _)| *found == name));
         let (_, count) = row.with_context(|| format!("no queue {name} in:\n{rows}"))?;
         Ok(count.trim().parse()?)
     }
@@ -177,11 +200,19 @@ impl Ingest {
         let body = format!(r#"{{"eventType":"{event_type}","payload":{payload}}}"#);
         let answer = self.post(http, "acme", body).await?;
         ensure!(answer.0 == 202, "answered {} {}", answer.0, answer.1);
-        Ok(answer.1["id"].as_str().context("the answer has an id")?.to_owned())
+        Ok(answer.1["id"]
+            .as_str()
+            .context("the answer has an id")?
+            .to_owned())
     }
 
     /// Posts a body to an application's messages; status and JSON of the answer.
-    pub async fn post(&self, http: &reqwest::Client, application: &str, body: String) -> Result<(u16, Value)> {
+    pub async fn post(
+        &self,
+        http: &reqwest::Client,
+        application: &str,
+        body: String,
+    ) -> Result<(u16, Value)> {
         let answer = http
             .post(format!("{}/api/v1/app/{application}/msg", self.url))
             .header("content-type", "application/json")
@@ -190,16 +221,27 @@ impl Ingest {
             .await?;
         let status = answer.status().as_u16();
         let text = answer.text().await?;
-        Ok((status, serde_json::from_str(&text).unwrap_or_else(|_| json!(text))))
+        Ok((
+            status,
+            serde_json::from_str(&text).unwrap_or_else(|_| json!(text)),
+        ))
     }
 }
 
 impl Dispatcher {
     /// The sum of a metric over all its labels that contain `labels`.
     pub async fn metric(&self, http: &reqwest::Client, name: &str, labels: &str) -> Result<f64> {
-        let text = http.get(format!("{}/metrics", self.url)).send().await?.text().await?;
+        let text = http
+            .get(format!("{}/metrics", self.url))
+            .send()
+            .await?
+            .text()
+            .await?;
         let mut sum = 0.0;
-        for line in text.lines().filter(|line| line.starts_with(name) && line.contains(labels)) {
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(labels))
+        {
             let after = line.as_bytes().get(name.len());
             if after == Some(&b'{') || after == Some(&b' ') {
                 let value = line.rsplit(' ').next().context("a sample has a value")?;
@@ -214,8 +256,19 @@ impl Dispatcher {
 pub fn assert_all_arrived(receiver: &Receiver, accepted: &[String]) -> Result<u64> {
     let counts: HashMap<String, u64> = receiver.by_webhook_id();
     let lost: Vec<_> = accepted.iter().filter(|id| !counts.contains_key(*id)).collect();
-    ensure!(lost.is_empty(), "{} of {} accepted events never arrived, like {:?}", lost.len(), accepted.len(), &lost[..1]);
+    ensure!(
+        lost.is_empty(),
+        "{} of {} accepted events never arrived, like {:?}",
+        lost.len(),
+        accepted.len(),
+        &lost[..1]
+    );
     let foreign: Vec<_> = counts.keys().filter(|id| !accepted.contains(id)).collect();
-    ensure!(foreign.is_empty(), "{} ids arrived that nobody published, like {:?}", foreign.len(), &foreign[..1]);
+    ensure!(
+        foreign.is_empty(),
+        "{} ids arrived that nobody published, like {:?}",
+        foreign.len(),
+        &foreign[..1]
+    );
     Ok(counts.values().map(|count| count - 1).sum())
 }

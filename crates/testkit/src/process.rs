@@ -62,7 +62,7 @@ fn hooklane_path() -> Result<PathBuf> {
     let path = path.join("hooklane");
     ensure!(
         path.is_file(),
-        "{} is missing: run `cargo build -p hooklane`, or set HOOKLANE_BIN",
+        "{} is missing: run `cargo build -p hooklane-cli`, or set HOOKLANE_BIN",
         path.display()
     );
     Ok(path)
