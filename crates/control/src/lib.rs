@@ -16,5 +16,5 @@ pub use entry::{Entry, NotReplayable, Replay};
 pub use error::ControlError;
 pub use faults::{FaultDetail, FaultEntry, FaultRow};
 pub use filter::{Facts, Filter};
-pub use replay::{ReplayOptions, Replayed};
+pub use replay::{ROUND_MAX, ReplayOptions, Replayed};
 pub use shelf::{Ended, Reader, Scanned};

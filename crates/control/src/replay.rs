@@ -16,8 +16,9 @@ use crate::shelf::{Ended, Reader, Scanned};
 
 /// Publishes that wait for their confirm at once.
 const IN_FLIGHT_MAX: usize = 32;
-/// Longest time for which messages that are not meant are kept aside: RabbitMQ closes a channel after half an hour without an ack.
-const ROUND_MAX: Duration = Duration::from_secs(10 * 60);
+/// Longest time for which messages that are not meant are kept aside, unless set otherwise: RabbitMQ closes a channel after half an
+/// hour without an ack.
+pub const ROUND_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How to replay.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct ReplayOptions {
     pub rate: Option<NonZeroU32>,
     /// How long a confirm is waited for.
     pub publish_timeout: Duration,
+    /// After so long the shelf is put back in order and opened again: [`ROUND_MAX`].
+    pub round: Duration,
 }
 
 /// How far a replay came.
@@ -70,7 +73,7 @@ impl Reader<'_> {
             let round = Round {
                 broker,
                 publish_timeout: options.publish_timeout,
-                until: Instant::now() + ROUND_MAX,
+                until: Instant::now() + options.round,
                 pace: &mut pace,
                 progress: &mut progress,
                 replayed: &mut replayed,
@@ -108,6 +111,7 @@ impl Reader<'_> {
             matched: 0,
             ended: Ended::AtTheEnd,
         };
+        let moved_before = replayed.replayed;
         let mut in_flight = FuturesUnordered::new();
         let mut settled = Settled {
             progress,
@@ -115,7 +119,8 @@ impl Reader<'_> {
             failed: None,
         };
         let ended = loop {
-            if Instant::now() >= until {
+            // A round that moved nothing would be followed by the same again.
+            if Instant::now() >= until && settled.replayed.replayed > moved_before {
                 break None;
             }
             let next = match self.next_matching::<E>(shelf, filter, &mut scanned).await {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bench::{Bench, DIED_AT, NOW, PATIENCE, event, id, letter, same};
 use bytes::Bytes;
 use hooklane_broker::Queue;
-use hooklane_control::{DeadEntry, Ended, FaultEntry, Filter, ReplayOptions};
+use hooklane_control::{DeadEntry, Ended, FaultEntry, Filter, ROUND_MAX, ReplayOptions};
 use hooklane_testkit::process;
 use hooklane_types::{
     ApplicationId, Fault, FaultReason, Internal, Origin, Original, Properties, RawMessage, UnixMillis,
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 const AT_ONCE: ReplayOptions = ReplayOptions {
     rate: None,
     publish_timeout: PATIENCE,
+    round: ROUND_MAX,
 };
 
 fn number(internal: &Internal) -> Result<String> {
@@ -109,6 +110,7 @@ async fn the_rate_holds_and_a_stop_leaves_the_rest_on_the_shelf() -> Result<()> 
     let options = ReplayOptions {
         rate: NonZeroU32::new(20),
         publish_timeout: PATIENCE,
+        round: ROUND_MAX,
     };
     let begun = Instant::now();
     let replayed = bench
@@ -129,8 +131,40 @@ async fn the_rate_holds_and_a_stop_leaves_the_rest_on_the_shelf() -> Result<()> 
         "{replayed:?}"
     );
     let first_left = u32::try_from(replayed.replayed)?;
-    same(&bench.dead_ids().await?, &(first_left..100).map(id).collect::<Vec<_>>())?;
+    same(
+        &bench.dead_ids().await?,
+        &(first_left..100).map(id).collect::<Vec<_>>(),
+    )?;
     bench.wait_depth(Queue::Deliveries, replayed.replayed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_replay_goes_on_in_rounds() -> Result<()> {
+    // Goal: what is kept aside goes back before the broker's timeout, and every letter that is meant is replayed once.
+    let bench = Bench::with_letters(60).await?;
+    let options = ReplayOptions {
+        rate: NonZeroU32::new(20),
+        publish_timeout: PATIENCE,
+        round: Duration::from_millis(400),
+    };
+    let odd = Filter {
+        application: ApplicationId::parse("odd").ok(),
+        ..Filter::default()
+    };
+    let stop = CancellationToken::new();
+    let replayed = bench
+        .reader(&stop)
+        .replay::<DeadEntry>(&*bench.broker, &odd, options, |_| {})
+        .await?;
+    ensure!(
+        (replayed.replayed, replayed.ended) == (30, Ended::AtTheEnd),
+        "{replayed:?}"
+    );
+    bench.wait_depth(Queue::Deliveries, 30).await?;
+    same(
+        &bench.dead_ids().await?,
+        &(0..60).step_by(2).map(id).collect::<Vec<_>>(),
+    )
 }
 
 const HELPER: &str = "CONTROL_TEST_REPLAY";

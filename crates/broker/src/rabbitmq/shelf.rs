@@ -42,6 +42,9 @@ const PREFETCH_MAX: u64 = 2_000;
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long the broker may take to put back what a closed channel, or a reader that died, had in hand.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
+/// A reader's lock goes a moment after its connection: one that has just closed must not look like one that reads.
+const LOCK_TRIES: u32 = 3;
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
 /// Between two looks at a queue's depth.
 const RETURN_LOOK: Duration = Duration::from_millis(20);
 /// Between the last removal and the closing of its channel. The broker stashes acks while more than 32 wait to be written, says
@@ -149,7 +152,14 @@ impl RabbitMqShelf {
         holder: &Holder,
     ) -> Result<(Channel, Names, u64), ShelfError> {
         let queue = shelf.queue();
-        if !lock(link, &names.lock(queue)).await? {
+        let mut tries = 1;
+        let mut has_lock = lock(link, &names.lock(queue)).await?;
+        while !has_lock && tries < LOCK_TRIES {
+            sleep(LOCK_AGAIN).await;
+            has_lock = lock(link, &names.lock(queue)).await?;
+            tries += 1;
+        }
+        if !has_lock {
             // Whoever cannot be named still holds it.
             let found = read_holder(link, &names.holder(queue)).await.unwrap_or(None);
             return Err(ShelfError::Held(found));

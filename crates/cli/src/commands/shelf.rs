@@ -28,7 +28,8 @@ pub use table::{Cells, Table, age};
 /// What can be done on a shelf.
 #[derive(Subcommand)]
 pub enum Action {
-    /// Lists what lies there, oldest first
+    /// Lists what lies there, oldest first. Where much was looked at before, putting it back in order takes some seconds
+    /// after the rows
     List(look::List),
     /// Shows one with everything that is known of it
     Show(look::Show),
