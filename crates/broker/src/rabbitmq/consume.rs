@@ -386,7 +386,9 @@ impl Worker {
             }
             End::Found(Finding::GivenBack) => {
                 self.count("given_back");
-                let _ = timeout(CLOSE_TIMEOUT, cancel(&mut open)).await;
+                let cancelling = timeout(CLOSE_TIMEOUT, cancel(&mut open));
+                // Whatever comes of it, the channel is closed next.
+                let _ = live.lost.run_until_cancelled(cancelling).await;
                 self.drain(&open.session, live, GIVE_BACK_GRACE, true).await;
                 // Whatever made somebody drop it may do so again.
                 Next::After(self.pauses.next())

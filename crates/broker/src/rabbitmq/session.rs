@@ -15,6 +15,7 @@ use lapin::message::{Delivery, DeliveryResult};
 use lapin::options::BasicAckOptions;
 use lapin::{Acker, ConsumerDelegate};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use crate::port::{Ack, AckError, Incoming};
@@ -128,7 +129,7 @@ pub(crate) struct Session {
     /// Soft state: no acks, and what does not fit is lost.
     lossy: bool,
     prefetch_full: u16,
-    live: AtomicBool,
+    ended: CancellationToken,
     accepting: AtomicBool,
     counts: Mutex<Counts>,
     pub(crate) changed: Notify,
@@ -141,7 +142,7 @@ impl Session {
             buffer,
             lossy,
             prefetch_full,
-            live: AtomicBool::new(true),
+            ended: CancellationToken::new(),
             accepting: AtomicBool::new(true),
             counts: Mutex::default(),
             changed: Notify::new(),
@@ -149,13 +150,13 @@ impl Session {
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.live.load(Ordering::Acquire)
+        !self.ended.is_cancelled()
     }
 
     /// From now on the broker has everything again that was not acked.
     pub(crate) fn end(&self) {
         self.refuse();
-        self.live.store(false, Ordering::Release);
+        self.ended.cancel();
         self.buffer.discard();
     }
 
@@ -331,7 +332,12 @@ impl Ack for ChannelAck {
         }
         // One by one. Acks of contiguous deliveries could go as one with `multiple`, for half the client's share (measured);
         // this is the only place that would change.
-        match self.acker.ack(BasicAckOptions::default()).await {
+        let acked = tokio::select! {
+            acked = self.acker.ack(BasicAckOptions::default()) => acked,
+            // An ack that is on its way when the connection is lost may never be answered by lapin (seen).
+            () = self.place.session.ended.cancelled() => return Err(AckError),
+        };
+        match acked {
             Ok(true) => {
                 self.place.stage = Stage::Acked;
                 Ok(())
