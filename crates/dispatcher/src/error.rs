@@ -1,6 +1,6 @@
 //! Why a dispatcher ends by itself.
 
-/// Why [`run`](crate::run) ended without being told to.
+/// Why [`run`](fn@crate::run) ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatcherError {
     /// One of its tasks died: the process must end, for its work stands still.
