@@ -29,7 +29,10 @@ impl Stage {
         let settings = RabbitMqSettings::new(Role::Operator, vhost.url())?;
         let broker = RabbitMq::start(settings, std::sync::Arc::new(Metrics::new()))?;
         // Connecting declares what is missing.
-        broker.depth(Queue::Dead).await?;
+        hooklane_testkit::eventually("a connection", DEADLINE, || async {
+            Ok(broker.depth(Queue::Dead).await?)
+        })
+        .await?;
         for number in 0..count {
             broker
                 .publish(

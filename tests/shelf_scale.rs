@@ -72,7 +72,10 @@ async fn fill(url: &str) -> Result<()> {
         RabbitMqSettings::new(Role::Operator, url)?,
         Arc::new(Metrics::new()),
     )?;
-    broker.depth(Queue::Dead).await?;
+    hooklane_testkit::eventually("a connection", END_MAX, || async {
+        Ok(broker.depth(Queue::Dead).await?)
+    })
+    .await?;
     broker.shut_down().await;
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;

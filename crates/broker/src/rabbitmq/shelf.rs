@@ -7,6 +7,9 @@
 //! take what is given back. Then channels are closed one after another, first to last, and the next waits until the broker shows
 //! the messages of the one before as ready.
 
+mod depth;
+mod lock;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -15,20 +18,17 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use hooklane_types::RawMessage;
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
-    BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ErrorKind};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::Link;
 use super::convert;
 use super::settings::RabbitMqSettings;
 use crate::shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};
-use crate::topology::{Exchange, Names};
+use crate::topology::Names;
 
 /// For each request and each message: a quorum queue answers in a millisecond, one that elects a leader in seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,20 +40,11 @@ const PREFETCH_GROWTH: u64 = 8;
 const PREFETCH_MAX: u64 = 2_000;
 /// What the client library may hold of a batch, judged by the largest message of the batch before.
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// How long the broker may take to put back what a closed channel, or a reader that died, had in hand.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
-/// A reader's lock goes a moment after its connection: one that has just closed must not look like one that reads.
-const LOCK_TRIES: u32 = 3;
-const LOCK_AGAIN: Duration = Duration::from_millis(100);
-/// Between two looks at a queue's depth.
-const RETURN_LOOK: Duration = Duration::from_millis(20);
 /// Between the last removal and the closing of its channel. The broker stashes acks while more than 32 wait to be written, says
 /// nothing when they are, and forgets them with the channel: then what was removed would lie there again.
 const REMOVAL_GRACE: Duration = Duration::from_secs(1);
 /// After so long without a message, none is on its way.
 const QUIET: Duration = Duration::from_millis(200);
-/// Looks with the same depth after which nothing more is expected from a reader that died.
-const SETTLED_LOOKS: u32 = 10;
 
 /// Shelves on RabbitMQ. Each open shelf has a connection of its own, so that the lock lives exactly as long as its reader.
 #[derive(Clone, Debug)]
@@ -152,25 +143,20 @@ impl RabbitMqShelf {
         holder: &Holder,
     ) -> Result<(Channel, Names, u64), ShelfError> {
         let queue = shelf.queue();
-        let mut tries = 1;
-        let mut has_lock = lock(link, &names.lock(queue)).await?;
-        while !has_lock && tries < LOCK_TRIES {
-            sleep(LOCK_AGAIN).await;
-            has_lock = lock(link, &names.lock(queue)).await?;
-            tries += 1;
-        }
-        if !has_lock {
+        if !lock::acquire(link, &names.lock(queue)).await? {
             // Whoever cannot be named still holds it.
-            let found = read_holder(link, &names.holder(queue)).await.unwrap_or(None);
+            let found = lock::read_holder(link, &names.holder(queue))
+                .await
+                .unwrap_or(None);
             return Err(ShelfError::Held(found));
         }
         let control = answered("opening a channel", link.connection().create_channel()).await?;
-        let predecessor_died = take_holder(&control, &names.holder(queue)).await?;
-        publish_holder(&control, &names, shelf, holder).await?;
+        let predecessor_died = lock::take_holder(&control, &names.holder(queue)).await?;
+        lock::publish_holder(&control, &names, shelf, holder).await?;
         let queue = names.queue(queue);
         let total = match predecessor_died {
-            true => settled_depth(&control, &queue).await?,
-            false => depth(&control, &queue).await?,
+            true => depth::settled_depth(&control, &queue).await?,
+            false => depth::depth(&control, &queue).await?,
         };
         Ok((control, names, total))
     }
@@ -236,7 +222,7 @@ impl RabbitMqShelf {
     }
 
     /// What comes from the last batch; `None` when it is over.
-    async fn from_batch(&mut self) -> Result<Option<Delivery>, ShelfError> {
+    async fn next_in_batch(&mut self) -> Result<Option<Delivery>, ShelfError> {
         let (Some(Some(batch)), Some(consumer)) = (self.batches.last_mut(), &mut self.consumer) else {
             return Ok(None);
         };
@@ -324,13 +310,13 @@ impl RabbitMqShelf {
             cancel(batch, consumer).await?;
         }
         self.consumer = None;
-        let mut ready = depth(&self.control, &self.queue).await?;
+        let mut ready = depth::depth(&self.control, &self.queue).await?;
         let mut broker_follows = true;
         for batch in self.batches.drain(..).flatten() {
             ready += batch.in_hand();
             close_channel(&batch.channel).await?;
             if broker_follows {
-                broker_follows = depth_reaches(&self.control, &self.queue, ready).await?;
+                broker_follows = depth::depth_reaches(&self.control, &self.queue, ready).await?;
             }
         }
         Ok(())
@@ -366,7 +352,7 @@ impl Shelf for RabbitMqShelf {
     async fn close(mut self: Box<Self>) -> Result<(), ShelfError> {
         let mut closed = self.put_back().await;
         if closed.is_ok() {
-            closed = take_holder(&self.control, &self.names.holder(self.shelf.queue()))
+            closed = lock::take_holder(&self.control, &self.names.holder(self.shelf.queue()))
                 .await
                 .map(drop);
         }
@@ -383,7 +369,7 @@ impl RabbitMqShelf {
                 self.begin_batch().await?;
             }
             self.seal_if_full().await?;
-            match self.from_batch().await {
+            match self.next_in_batch().await {
                 Ok(Some(delivery)) => {
                     self.read += 1;
                     self.last_was_returned = was_returned(&delivery);
@@ -394,7 +380,7 @@ impl RabbitMqShelf {
                     self.free_empty().await?;
                 }
                 // Somebody purged the queue meanwhile: that is the end, and no failure.
-                Err(ShelfError::Timeout { .. }) if depth(&self.control, &self.queue).await? == 0 => {
+                Err(ShelfError::Timeout { .. }) if depth::depth(&self.control, &self.queue).await? == 0 => {
                     self.total = self.read;
                 }
                 Err(error) => return Err(error),
@@ -424,74 +410,6 @@ fn was_returned(delivery: &Delivery) -> bool {
     delivery.redelivered || headers.is_some_and(has_count)
 }
 
-/// Declares the exclusive queue. False when somebody else has it.
-async fn lock(link: &Link, name: &str) -> Result<bool, ShelfError> {
-    let doing = "taking the shelf's lock";
-    // A channel of its own: the refusal closes it.
-    let channel = answered("opening a channel", link.connection().create_channel()).await?;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let declare = channel.queue_declare(name.into(), options, FieldTable::default());
-    match timeout(ANSWER_TIMEOUT, declare).await {
-        Err(_) => Err(late(doing)),
-        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::RESOURCELOCKED) => Ok(false),
-        Ok(Err(error)) => Err(failure(doing, &error)),
-        Ok(Ok(_)) => close_channel(&channel).await.map(|()| true),
-    }
-}
-
-/// Looks who holds the lock, and puts the message back.
-async fn read_holder(link: &Link, queue: &str) -> Result<Option<Holder>, ShelfError> {
-    let doing = "asking who reads the shelf";
-    let channel = answered(doing, link.connection().create_channel()).await?;
-    let got = answered(doing, channel.basic_get(queue.into(), BasicGetOptions::default())).await?;
-    let Some(got) = got else { return Ok(None) };
-    answered(doing, got.delivery.reject(BasicRejectOptions { requeue: true })).await?;
-    // Written by another version, perhaps: then nobody can be named.
-    Ok(serde_json::from_slice(&got.delivery.data).ok())
-}
-
-/// Takes the holder's message away. True when there was one: its writer did not close its shelf.
-async fn take_holder(channel: &Channel, queue: &str) -> Result<bool, ShelfError> {
-    let options = BasicGetOptions { no_ack: true };
-    let got = answered(
-        "clearing who reads the shelf",
-        channel.basic_get(queue.into(), options),
-    )
-    .await?;
-    Ok(got.is_some())
-}
-
-async fn publish_holder(
-    channel: &Channel,
-    names: &Names,
-    shelf: ShelfName,
-    holder: &Holder,
-) -> Result<(), ShelfError> {
-    let doing = "saying who reads the shelf";
-    let body = serde_json::to_vec(holder).map_err(|error| ShelfError::Refused(error.to_string()))?;
-    let exchange = names.exchange(Exchange::Internal);
-    let key = Names::holder_key(shelf.queue());
-    answered(doing, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    let publish = async {
-        let options = BasicPublishOptions::default();
-        let properties = convert::internal(true);
-        channel
-            .basic_publish(
-                exchange.as_str().into(),
-                key.as_str().into(),
-                options,
-                &body,
-                properties,
-            )
-            .await?
-            .await
-    };
-    answered(doing, publish).await.map(drop)
-}
-
 async fn cancel(batch: &mut Batch, consumer: &Consumer) -> Result<(), ShelfError> {
     let cancel = batch
         .channel
@@ -503,43 +421,6 @@ async fn cancel(batch: &mut Batch, consumer: &Consumer) -> Result<(), ShelfError
 
 async fn close_channel(channel: &Channel) -> Result<(), ShelfError> {
     answered("closing a channel", channel.close(200, "OK".into())).await
-}
-
-/// Messages that are ready. Those that we have in hand are not counted.
-async fn depth(channel: &Channel, queue: &str) -> Result<u64, ShelfError> {
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let declare = channel.queue_declare(queue.into(), passive, FieldTable::default());
-    let declared = answered("counting the shelf's messages", declare).await?;
-    Ok(u64::from(declared.message_count()))
-}
-
-/// The depth once it no longer changes: what a reader that died had in hand comes back a moment after its lock is free.
-async fn settled_depth(channel: &Channel, queue: &str) -> Result<u64, ShelfError> {
-    let deadline = Instant::now() + RETURN_TIMEOUT;
-    let mut last = depth(channel, queue).await?;
-    let mut looks = 0;
-    while looks < SETTLED_LOOKS && Instant::now() < deadline {
-        sleep(RETURN_LOOK).await;
-        let now = depth(channel, queue).await?;
-        looks = if now == last { looks + 1 } else { 0 };
-        last = now;
-    }
-    Ok(last)
-}
-
-/// Waits until so many messages are ready; false when that does not happen in time (a stranger consumes the queue).
-async fn depth_reaches(channel: &Channel, queue: &str, wanted: u64) -> Result<bool, ShelfError> {
-    let deadline = Instant::now() + RETURN_TIMEOUT;
-    while depth(channel, queue).await? < wanted {
-        if Instant::now() > deadline {
-            return Ok(false);
-        }
-        sleep(RETURN_LOOK).await;
-    }
-    Ok(true)
 }
 
 async fn answered<T>(

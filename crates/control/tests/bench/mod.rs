@@ -59,8 +59,11 @@ impl Bench {
 
     /// Publishes in this order: many callers of the port's `publish` may overtake each other.
     pub async fn put(&self, queue: Queue, bodies: impl Iterator<Item = Bytes>) -> Result<()> {
-        // Declares what is missing.
-        self.broker.depth(queue).await?;
+        // Connecting declares what is missing.
+        eventually("a connection", PATIENCE, || async {
+            Ok(self.broker.depth(queue).await?)
+        })
+        .await?;
         let connection = Connection::connect(self.vhost.url(), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
