@@ -21,26 +21,54 @@ async fn main() -> Result<()> {
     let node = Node::start().await?;
     say(&format!("a private RabbitMQ is up: {}", node.name()));
     let receiver = Receiver::start(Options::default()).await?;
-    receiver.verify_default(Verifier::new(Scheme::Standard(HeaderFamily::Webhook), vec![Secret::parse(SECRET)?])?);
+    receiver.verify_default(Verifier::new(
+        Scheme::Standard(HeaderFamily::Webhook),
+        vec![Secret::parse(SECRET)?],
+    )?);
     receiver.script("/alerts", [Reply::status(500), Reply::status(500), Reply::ok()]);
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("hooklane.toml"), settings(&node, &receiver))?;
-    say(&format!("a receiver listens on {}; two endpoints are configured", receiver.url("")));
+    say(&format!(
+        "a receiver listens on {}; two endpoints are configured",
+        receiver.url("")
+    ));
 
-    let start = |role: &str| process::hooklane()?.args([role, "--listen", "127.0.0.1:0"]).cwd(dir.path()).start();
+    let start = |role: &str| {
+        process::hooklane()?
+            .args([role, "--listen", "127.0.0.1:0"])
+            .cwd(dir.path())
+            .start()
+    };
     let ingest: Process = start("ingest")?;
     let _dispatchers = [start("dispatcher")?, start("dispatcher")?];
     let line = ingest.wait_for_line("listening on http", SOON).await?.text;
-    let url = line[line.find("http").context("a URL")?..].split_whitespace().next().context("a URL")?.to_owned();
+    let url = line[line.find("http").context("a URL")?..]
+        .split_whitespace()
+        .next()
+        .context("a URL")?
+        .to_owned();
     say(&format!("hooklane ingest on {url}, and two dispatchers"));
 
     for (event_type, payload) in [
-        ("payment.succeeded", r#"{"payment": "pay_17", "amount": 49.90, "currency": "EUR"}"#),
+        (
+            "payment.succeeded",
+            r#"{"payment": "pay_17", "amount": 49.90, "currency": "EUR"}"#,
+        ),
         ("build_completed", r#"{"build": 4711, "status": "passed"}"#),
         ("alert.raised", r#"{"alert": "disk", "level": "critical"}"#),
     ] {
         let said = process::hooklane()?
-            .args(["publish", "--application", "acme", "--type", event_type, "--payload", payload, "--via", &url])
+            .args([
+                "publish",
+                "--application",
+                "acme",
+                "--type",
+                event_type,
+                "--payload",
+                payload,
+                "--via",
+                &url,
+            ])
             .cwd(dir.path())
             .run_ok(SOON)
             .await?;
@@ -48,8 +76,14 @@ async fn main() -> Result<()> {
     }
     receiver.wait_for_at("/all", 3, SOON).await?;
     for request in receiver.received_at("/all") {
-        ensure!(matches!(request.verdict, Some(Verdict::Valid)), "a signature was not valid");
-        say(&format!("arrived, signature valid: {}", String::from_utf8_lossy(&request.body)));
+        ensure!(
+            matches!(request.verdict, Some(Verdict::Valid)),
+            "a signature was not valid"
+        );
+        say(&format!(
+            "arrived, signature valid: {}",
+            String::from_utf8_lossy(&request.body)
+        ));
     }
 
     receiver.wait_for_at("/alerts", 2, SOON).await?;
@@ -65,8 +99,15 @@ async fn main() -> Result<()> {
     run(dir.path(), &["dead", "replay", "--all"]).await?;
     say("$ hooklane dead replay --all");
     receiver.wait_for_at("/alerts", 3, SOON).await?;
-    let ids: Vec<_> = receiver.received_at("/alerts").iter().map(|r| r.webhook_id().map(str::to_owned)).collect();
-    ensure!(ids.iter().all(|id| *id == ids[0]), "the replay bears another webhook-id");
+    let ids: Vec<_> = receiver
+        .received_at("/alerts")
+        .iter()
+        .map(|r| r.webhook_id().map(str::to_owned))
+        .collect();
+    ensure!(
+        ids.iter().all(|id| *id == ids[0]),
+        "the replay bears another webhook-id"
+    );
     say("replayed under the same webhook-id, and delivered");
     say("all of it was seen");
     Ok(())

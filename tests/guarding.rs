@@ -32,9 +32,21 @@ async fn addresses_inside_are_blocked_in_every_spelling() -> Result<()> {
     // Goal: loopback literal, decimal, octal, mapped; the receiver listens there and must see nothing.
     let stage = Stage::new().await?;
     let port = stage.receiver.address().port();
-    for host in ["127.0.0.1", "2130706433", "0177.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]", "localhost", "169.254.169.254"] {
-        let shown =
-            dead_letter_of(&stage, "[egress]\nhttps_only = false\n", &format!("http://{host}:{port}/x")).await?;
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0177.0.0.1",
+        "0x7f.1",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "169.254.169.254",
+    ] {
+        let shown = dead_letter_of(
+            &stage,
+            "[egress]\nhttps_only = false\n",
+            &format!("http://{host}:{port}/x"),
+        )
+        .await?;
         assert!(shown.contains("blocked"), "{host}: {shown}");
     }
     assert_eq!(stage.receiver.total(), 0);
@@ -61,16 +73,29 @@ async fn a_name_that_is_bound_anew_is_judged_anew() -> Result<()> {
     // 127.0.0.1, where another receiver must see nothing.
     let stage = Stage::new().await?;
     let dns = Dns::start().await?;
-    let outside = Receiver::start(Options { listen: "127.0.0.2:0".parse()?, ..Options::default() }).await?;
+    let outside = Receiver::start(Options {
+        listen: "127.0.0.2:0".parse()?,
+        ..Options::default()
+    })
+    .await?;
     let port = outside.address().port();
-    let inside = Receiver::start(Options { listen: format!("127.0.0.1:{port}").parse()?, ..Options::default() }).await?;
+    let inside = Receiver::start(Options {
+        listen: format!("127.0.0.1:{port}").parse()?,
+        ..Options::default()
+    })
+    .await?;
     outside.script("/x", [Reply::status(500).header("connection", "close")]);
     dns.script(
         "rebind.example",
-        [Answer::addresses(&["127.0.0.2"]).ttl_s(1), Answer::addresses(&["127.0.0.1"]).ttl_s(1)],
+        [
+            Answer::addresses(&["127.0.0.2"]).ttl_s(1),
+            Answer::addresses(&["127.0.0.1"]).ttl_s(1),
+        ],
     );
-    let sections =
-        format!("[egress]\nhttps_only = false\nallow = [\"127.0.0.2/32\"]\ndns = [\"{}\"]\n", dns.address());
+    let sections = format!(
+        "[egress]\nhttps_only = false\nallow = [\"127.0.0.2/32\"]\ndns = [\"{}\"]\n",
+        dns.address()
+    );
     stage.settings(
         &sections,
         &format!(
@@ -130,7 +155,11 @@ async fn plain_http_is_refused_unless_allowed() -> Result<()> {
     stage.settings("[egress]\n", &stage.endpoint("ep_hook", "/hook", ""))?;
     let ended = stage.hooklane(&["dispatcher"])?.run(SOON).await?;
     ensure!(!ended.status.success());
-    assert!(ended.stderr.contains("https_only") && ended.stderr.contains("hooklane.toml:"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("https_only") && ended.stderr.contains("hooklane.toml:"),
+        "{}",
+        ended.stderr
+    );
     Ok(())
 }
 
@@ -140,9 +169,18 @@ async fn bodies_over_the_limit_are_refused_declared_or_chunked() -> Result<()> {
     let stage = Stage::new().await?;
     stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
     let ingest = stage.ingest().await?;
-    let big = format!("{{\"eventType\":\"a\",\"payload\":{{\"x\":\"{}\"}}}}", "x".repeat(3 << 19));
+    let big = format!(
+        "{{\"eventType\":\"a\",\"payload\":{{\"x\":\"{}\"}}}}",
+        "x".repeat(3 << 19)
+    );
     let url = format!("{}/api/v1/app/acme/msg", ingest.url);
-    let declared = stage.http.post(&url).header("content-type", "application/json").body(big.clone()).send().await?;
+    let declared = stage
+        .http
+        .post(&url)
+        .header("content-type", "application/json")
+        .body(big.clone())
+        .send()
+        .await?;
     assert_eq!(declared.status().as_u16(), 413);
     let code = r#"
 import os, http.client
@@ -159,7 +197,10 @@ except (BrokenPipeError, ConnectionResetError):
     pass
 print(c.getresponse().status)
 "#;
-    let said = hooklane_testkit::python::code(code)?.env("URL", &url).run_ok(SOON).await?;
+    let said = hooklane_testkit::python::code(code)?
+        .env("URL", &url)
+        .run_ok(SOON)
+        .await?;
     assert_eq!(said.trim(), "413");
     assert_eq!(stage.depth("events").await?, 0);
     Ok(())
@@ -169,7 +210,10 @@ print(c.getresponse().status)
 async fn without_a_token_nobody_publishes_and_none_listens_outside() -> Result<()> {
     // Goal: 401 without or with a wrong token; listening on all interfaces without a token is refused at start.
     let stage = Stage::new().await?;
-    stage.settings("[ingest]\ntoken = \"let me in\"\n", &stage.endpoint("ep_hook", "/hook", ""))?;
+    stage.settings(
+        "[ingest]\ntoken = \"let me in\"\n",
+        &stage.endpoint("ep_hook", "/hook", ""),
+    )?;
     let ingest = stage.ingest().await?;
     let body = r#"{"eventType":"a","payload":{}}"#.to_owned();
     assert_eq!(ingest.post(&stage.http, "acme", body.clone()).await?.0, 401);
@@ -186,7 +230,10 @@ async fn without_a_token_nobody_publishes_and_none_listens_outside() -> Result<(
         assert_eq!(answer.status().as_u16(), status, "{token}");
     }
     stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
-    let ended = stage.hooklane(&["ingest", "--listen", "0.0.0.0:0"])?.run(SOON).await?;
+    let ended = stage
+        .hooklane(&["ingest", "--listen", "0.0.0.0:0"])?
+        .run(SOON)
+        .await?;
     ensure!(!ended.status.success());
     assert!(ended.stderr.contains("token"), "{}", ended.stderr);
     Ok(())

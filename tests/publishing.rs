@@ -15,7 +15,11 @@ fn snippet(document: &str, file: &str) -> Result<String> {
     text.split("```")
         .filter_map(|block| block.split_once('\n'))
         .map(|(_language, code)| code)
-        .find(|code| code.lines().next().is_some_and(|line| line.contains(&format!("{file}:"))))
+        .find(|code| {
+            code.lines()
+                .next()
+                .is_some_and(|line| line.contains(&format!("{file}:")))
+        })
         .map(str::to_owned)
         .with_context(|| format!("docs/{document} has no block for {file}"))
 }
@@ -70,14 +74,28 @@ async fn http_refusals_name_the_field() -> Result<()> {
         (r#"{"eventType":"a"}"#, 422, "payload"),
         (r#"{"eventType":"a","payload":[1]}"#, 422, "payload"),
         (r#"{"eventType":"a","payload":{},"tags":["x"]}"#, 422, "tags"),
-        (r#"{"eventType":"a","payload":{},"channels":["not ok"]}"#, 422, "channels"),
-        (r#"{"eventType":"a","payload":{},"eventId":"not ok"}"#, 422, "eventId"),
+        (
+            r#"{"eventType":"a","payload":{},"channels":["not ok"]}"#,
+            422,
+            "channels",
+        ),
+        (
+            r#"{"eventType":"a","payload":{},"eventId":"not ok"}"#,
+            422,
+            "eventId",
+        ),
     ] {
         let (found, answer) = ingest.post(&stage.http, "acme", body.to_owned()).await?;
         assert_eq!(found, status, "{body} answered {answer}");
         assert!(answer.to_string().contains(word), "{body} answered {answer}");
     }
-    let unknown = ingest.post(&stage.http, "nobody", r#"{"eventType":"a","payload":{}}"#.to_owned()).await?;
+    let unknown = ingest
+        .post(
+            &stage.http,
+            "nobody",
+            r#"{"eventType":"a","payload":{}}"#.to_owned(),
+        )
+        .await?;
     assert_eq!(unknown.0, 404);
     Ok(())
 }
@@ -105,19 +123,28 @@ publish("forged", message_id="f-1", headers={"webhook-id": "msg_forged", "x-hook
 publish("typed", message_id="t-1", type="other.type")
 c.close()
 "#;
-    python::code(code)?.env("AMQP_URL", &stage.broker_url).run_ok(SOON).await?;
+    python::code(code)?
+        .env("AMQP_URL", &stage.broker_url)
+        .run_ok(SOON)
+        .await?;
     stage.wait_empty("events", SOON).await?;
     stage.wait_empty("deliveries", SOON).await?;
     stage.receiver.wait_for(7, SOON).await?;
     let requests = stage.receiver.received();
     for name in ["with", "without", "long", "dotted", "expiring", "forged", "typed"] {
         let body = format!("{{\"name\": \"{name}\"}}");
-        let found: Vec<_> = requests.iter().filter(|request| request.body == body.as_bytes()).collect();
+        let found: Vec<_> = requests
+            .iter()
+            .filter(|request| request.body == body.as_bytes())
+            .collect();
         ensure!(!found.is_empty(), "{name} did not arrive");
         let ids: std::collections::HashSet<_> = found.iter().map(|request| request.webhook_id()).collect();
         assert_eq!(ids.len(), 1, "{name} came under several ids");
         let id = found[0].webhook_id().context("a webhook-id")?;
-        assert!(id.starts_with("msg_") && !id.contains('.') && id != "msg_forged", "{id}");
+        assert!(
+            id.starts_with("msg_") && !id.contains('.') && id != "msg_forged",
+            "{id}"
+        );
         assert!(found[0].header("x-hooklane-attempt").is_none());
     }
     assert_eq!(stage.depth("faults").await?, 0);
@@ -139,7 +166,10 @@ ch.basic_publish("hooklane.events", "not a type!", b"{}", P(delivery_mode=2, hea
 ch.basic_publish("hooklane.events", "a.b", b"x" * (2 * 1024 * 1024), P(delivery_mode=2, headers={"application": "acme"}, message_id="l"))
 c.close()
 "#;
-    python::code(code)?.env("AMQP_URL", &stage.broker_url).run_ok(SOON).await?;
+    python::code(code)?
+        .env("AMQP_URL", &stage.broker_url)
+        .run_ok(SOON)
+        .await?;
     stage.wait_depth("faults", SOON, |depth| depth == 3).await?;
     let list = stage.run(&["faults", "list", "--format", "json"]).await?;
     for reason in ["unknown_application", "malformed", "too_large"] {
@@ -176,17 +206,42 @@ ch.basic_publish("hooklane.events", "x", b'{"specversion":"1.0","id":"a2","sourc
   content_type="application/cloudevents+json; charset=utf-8", headers={"application": "acme"}))
 c.close()
 "#;
-    python::code(code)?.env("URL", &url).env("AMQP_URL", &stage.broker_url).run_ok(SOON).await?;
+    python::code(code)?
+        .env("URL", &url)
+        .env("AMQP_URL", &stage.broker_url)
+        .run_ok(SOON)
+        .await?;
     stage.receiver.wait_for(4, SOON).await?;
     let requests = stage.receiver.received();
-    let binary = requests.iter().find(|request| request.header("ce-id") == Some("b1")).context("b1")?;
+    let binary = requests
+        .iter()
+        .find(|request| request.header("ce-id") == Some("b1"))
+        .context("b1")?;
     assert_eq!(binary.header("ce-source"), Some("/shop"));
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&binary.body)?, json!({"n": "b1"}));
-    assert!(requests.iter().any(|request| request.header("ce-id") == Some("a1") && request.body == r#"{"n": "a1"}"#));
-    let structured: Vec<_> =
-        requests.iter().filter(|r| r.header("content-type").is_some_and(|t| t.starts_with("application/cloudevents+json"))).collect();
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&binary.body)?,
+        json!({"n": "b1"})
+    );
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.header("ce-id") == Some("a1") && request.body == r#"{"n": "a1"}"#)
+    );
+    let structured: Vec<_> = requests
+        .iter()
+        .filter(|r| {
+            r.header("content-type")
+                .is_some_and(|t| t.starts_with("application/cloudevents+json"))
+        })
+        .collect();
     assert_eq!(structured.len(), 2);
-    let batch = stage.http.post(&url).header("content-type", "application/cloudevents-batch+json").body("[]").send().await?;
+    let batch = stage
+        .http
+        .post(&url)
+        .header("content-type", "application/cloudevents-batch+json")
+        .body("[]")
+        .send()
+        .await?;
     assert_eq!(batch.status().as_u16(), 415);
     Ok(())
 }
@@ -197,9 +252,29 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines() -> Result<()> {
     let stage = with_one_endpoint().await?;
     let ingest = stage.ingest().await?;
     let _dispatcher = stage.dispatcher().await?;
-    stage.run(&["publish", "--application", "acme", "--type", "a.one", "--payload", "{\"n\": 1.0}"]).await?;
     stage
-        .run(&["publish", "--application", "acme", "--type", "a.two", "--payload", "{}", "--via", &ingest.url])
+        .run(&[
+            "publish",
+            "--application",
+            "acme",
+            "--type",
+            "a.one",
+            "--payload",
+            "{\"n\": 1.0}",
+        ])
+        .await?;
+    stage
+        .run(&[
+            "publish",
+            "--application",
+            "acme",
+            "--type",
+            "a.two",
+            "--payload",
+            "{}",
+            "--via",
+            &ingest.url,
+        ])
         .await?;
     let lines: String = (0..500)
         .map(|n| format!("{{\"application\":\"acme\",\"eventType\":\"a.line\",\"eventId\":\"l{n}\",\"payload\":{{ \"n\":{n}.0 }}}}\n"))
@@ -207,7 +282,12 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines() -> Result<()> {
     std::fs::write(stage.dir.path().join("events.jsonl"), lines)?;
     stage.run(&["publish", "--lines", "events.jsonl"]).await?;
     stage.receiver.wait_for(502, SOON).await?;
-    let bodies: Vec<_> = stage.receiver.received().into_iter().map(|request| request.body).collect();
+    let bodies: Vec<_> = stage
+        .receiver
+        .received()
+        .into_iter()
+        .map(|request| request.body)
+        .collect();
     assert!(bodies.iter().any(|body| body == "{ \"n\":499.0 }"));
     assert!(bodies.iter().any(|body| body == "{\"n\": 1.0}"));
     Ok(())
@@ -216,10 +296,16 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines() -> Result<()> {
 async fn snippet_publishes(snippet: Spawn) -> Result<()> {
     let stage = with_one_endpoint().await?;
     let _dispatcher = stage.dispatcher().await?;
-    let said = snippet.env("AMQP_URL", &stage.broker_url).run_ok(SOON * 3).await?;
+    let said = snippet
+        .env("AMQP_URL", &stage.broker_url)
+        .run_ok(SOON * 3)
+        .await?;
     assert!(said.contains("published"), "{said}");
     stage.receiver.wait_for(1, SOON).await?;
-    assert_eq!(stage.receiver.received()[0].body, r#"{"invoice": 17, "total": 1.0}"#);
+    assert_eq!(
+        stage.receiver.received()[0].body,
+        r#"{"invoice": 17, "total": 1.0}"#
+    );
     Ok(())
 }
 

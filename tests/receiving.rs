@@ -24,19 +24,24 @@ async fn one_delivery(more: &str) -> Result<Request> {
     stage.settings("", &stage.endpoint("ep_hook", "/hook", more))?;
     let ingest = stage.ingest().await?;
     let _dispatchers = stage.dispatchers(2).await?;
-    ingest.publish(&stage.http, "invoice.paid", "{ \"total\": 1.0, \"é\": \"ü\" }").await?;
+    ingest
+        .publish(&stage.http, "invoice.paid", "{ \"total\": 1.0, \"é\": \"ü\" }")
+        .await?;
     stage.receiver.wait_for(1, SOON).await?;
     Ok(stage.receiver.received().remove(0))
 }
 
-/// Headers and body as a JSON document for a script's environment.
-fn as_json(request: &Request) -> Result<String> {
+/// Headers, body and secret as a JSON document for a script's environment.
+fn as_json(request: &Request, secret: &str) -> Result<String> {
     let headers: serde_json::Map<_, _> = request
         .headers
         .iter()
         .map(|(name, value)| Ok((name.to_string(), json!(value.to_str()?))))
         .collect::<Result<_>>()?;
-    Ok(json!({"headers": headers, "body": std::str::from_utf8(&request.body)?, "secret": SECRET}).to_string())
+    Ok(
+        json!({"headers": headers, "body": std::str::from_utf8(&request.body)?, "secret": secret})
+            .to_string(),
+    )
 }
 
 const PYTHON_VERIFY: &str = r#"
@@ -66,7 +71,15 @@ try {
 "#;
 
 async fn verified(script: Spawn, library: &str, request: &Request) -> Result<()> {
-    let said = script.env("GIVEN", as_json(request)?).env("LIBRARY", library).run_ok(SOON).await?;
+    verified_with(script, library, request, SECRET).await
+}
+
+async fn verified_with(script: Spawn, library: &str, request: &Request, secret: &str) -> Result<()> {
+    let said = script
+        .env("GIVEN", as_json(request, secret)?)
+        .env("LIBRARY", library)
+        .run_ok(SOON)
+        .await?;
     ensure!(said.contains("verified"), "{library} said {said}");
     Ok(())
 }
@@ -89,6 +102,65 @@ async fn svix_libraries_verify_svix_headers() -> Result<()> {
     assert!(request.header("svix-signature").is_some());
     verified(python::code(PYTHON_VERIFY)?, "svix", &request).await?;
     verified(javascript::code(NODE_VERIFY)?, "svix", &request).await
+}
+
+#[tokio::test]
+async fn during_a_rotation_either_secret_verifies_and_ed25519_stands_beside_hmac() -> Result<()> {
+    // Goal: several secrets are live at once: receivers that know the old, the new, or only the public key accept the same delivery.
+    // Method: the libraries with each secret, `hooklane verify` with the public key, and a secret that is not live.
+    let stage = Stage::new().await?;
+    let old = SECRET;
+    let new = stage.run(&["secret"]).await?.trim().to_owned();
+    let pair = stage.run(&["secret", "--kind", "ed25519"]).await?;
+    let (private, public) = pair.trim().split_once('\n').context("two lines")?;
+    std::fs::write(stage.dir.path().join("private"), private)?;
+    std::fs::write(stage.dir.path().join("public"), public)?;
+    let url = stage.receiver.url("/hook");
+    stage.settings(
+        "",
+        &format!(
+            "[[endpoint]]\nid = \"ep_rotating\"\napplication = \"acme\"\nurl = \"{url}\"\n\
+             secrets = [\"{new}\", {{ secret = \"{old}\" }}, {{ secret_file = \"private\" }}]\n"
+        ),
+    )?;
+    let ingest = stage.ingest().await?;
+    let _dispatcher = stage.dispatcher().await?;
+    ingest.publish(&stage.http, "a", "{\"n\":1.0}").await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    let request = stage.receiver.received().remove(0);
+    for secret in [old, &new] {
+        verified_with(python::code(PYTHON_VERIFY)?, "standardwebhooks", &request, secret).await?;
+        verified_with(
+            javascript::code(NODE_VERIFY)?,
+            "standardwebhooks",
+            &request,
+            secret,
+        )
+        .await?;
+    }
+    let stranger = stage.run(&["secret"]).await?;
+    let refused = verified_with(
+        python::code(PYTHON_VERIFY)?,
+        "standardwebhooks",
+        &request,
+        stranger.trim(),
+    )
+    .await;
+    ensure!(refused.is_err(), "a secret that is not live was accepted");
+    std::fs::write(stage.dir.path().join("body"), &request.body)?;
+    let mut arguments = vec![
+        "verify".to_owned(),
+        "body".to_owned(),
+        "--secret-file".to_owned(),
+        "public".to_owned(),
+    ];
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        let value = request.header(name).with_context(|| name.to_owned())?;
+        arguments.extend(["--header".to_owned(), format!("{name}: {value}")]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    ensure!(stage.run(&arguments).await? == "ok\n");
+    Ok(())
 }
 
 #[tokio::test]
@@ -126,18 +198,27 @@ async fn the_users_hex_hmac_is_what_pythons_standard_library_computes() -> Resul
 /// Runs a documented receiver, sends it one event twice and a forged one.
 async fn documented_receiver(script: Spawn) -> Result<()> {
     let port = Port::lease()?;
-    let receiver: Process = script.env("PORT", port.number().to_string()).env("WEBHOOK_SECRET", SECRET).start()?;
+    let receiver: Process = script
+        .env("PORT", port.number().to_string())
+        .env("WEBHOOK_SECRET", SECRET)
+        .start()?;
     let url = format!("http://127.0.0.1:{}/webhook", port.number());
     let stage = Stage::new().await?;
     eventually("the receiver to listen", SOON, || async {
         let answer = stage.http.post(&url).body("{}").send().await?;
-        ensure!(answer.status().as_u16() == 401, "an unsigned request was answered {}", answer.status());
+        ensure!(
+            answer.status().as_u16() == 401,
+            "an unsigned request was answered {}",
+            answer.status()
+        );
         Ok(())
     })
     .await?;
     stage.settings(
         "",
-        &format!("[[endpoint]]\nid = \"ep_doc\"\napplication = \"acme\"\nurl = \"{url}\"\nsecret = \"{SECRET}\"\n"),
+        &format!(
+            "[[endpoint]]\nid = \"ep_doc\"\napplication = \"acme\"\nurl = \"{url}\"\nsecret = \"{SECRET}\"\n"
+        ),
     )?;
     let ingest = stage.ingest().await?;
     // Two dispatchers know nothing of each other's claims: both copies may be delivered, and the receiver processes one.
@@ -149,7 +230,12 @@ async fn documented_receiver(script: Spawn) -> Result<()> {
     receiver.wait_for_line("processed msg_", SOON).await?;
     stage.wait_empty("events", SOON).await?;
     stage.wait_empty("deliveries", SOON).await?;
-    let processed = receiver.output().lines().iter().filter(|line| line.text.contains("processed msg_")).count();
+    let processed = receiver
+        .output()
+        .lines()
+        .iter()
+        .filter(|line| line.text.contains("processed msg_"))
+        .count();
     assert_eq!(processed, 1);
     Ok(())
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 use stage::{Dispatcher, Ingest, SOON, Stage};
 
 /// Three attempts, a second apart and then two; a short timeout.
-const QUICK: &str = "timeout = \"2s\"\nretry = { attempts = 3, first = \"1s\", factor = 2, max = \"1m\", jitter = 0.0 }\n";
+const QUICK: &str =
+    "timeout = \"2s\"\nretry = { attempts = 3, first = \"1s\", factor = 2, max = \"1m\", jitter = 0.0 }\n";
 
 struct Running {
     stage: Stage,
@@ -23,12 +24,18 @@ async fn running(more: &str) -> Result<Running> {
     stage.settings("", &stage.endpoint("ep_hook", "/hook", more))?;
     let ingest = stage.ingest().await?;
     let dispatchers = stage.dispatchers(2).await?;
-    Ok(Running { stage, ingest, dispatchers })
+    Ok(Running {
+        stage,
+        ingest,
+        dispatchers,
+    })
 }
 
 impl Running {
     async fn publish(&self) -> Result<String> {
-        self.ingest.publish(&self.stage.http, "invoice.paid", "{\"n\":1}").await
+        self.ingest
+            .publish(&self.stage.http, "invoice.paid", "{\"n\":1}")
+            .await
     }
 
     /// The gaps between the requests, each under the same id and with the same body.
@@ -45,15 +52,24 @@ impl Running {
 /// A promised delay: never early; late by three times the promised tolerance at most (a second).
 fn assert_delay(found: Duration, promised: Duration) {
     // The receiver's clock starts after the request was read, the dispatcher's after the answer: a few milliseconds apart.
-    assert!(found + Duration::from_millis(20) >= promised, "{found:?} is earlier than {promised:?}");
-    assert!(found <= promised + Duration::from_secs(3), "{found:?} is later than {promised:?}");
+    assert!(
+        found + Duration::from_millis(20) >= promised,
+        "{found:?} is earlier than {promised:?}"
+    );
+    assert!(
+        found <= promised + Duration::from_secs(3),
+        "{found:?} is later than {promised:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_500_is_retried_by_the_schedule_until_it_is_delivered() -> Result<()> {
     // Goal: 500, 500, 200 with delays of 1 s and 2 s, signed anew each time, nothing left over.
     let running = running(QUICK).await?;
-    running.stage.receiver.script("/hook", [Reply::status(500), Reply::status(500), Reply::ok()]);
+    running
+        .stage
+        .receiver
+        .script("/hook", [Reply::status(500), Reply::status(500), Reply::ok()]);
     let id = running.publish().await?;
     running.stage.receiver.wait_for(3, SOON).await?;
     let gaps = running.gaps(&id);
@@ -68,7 +84,15 @@ async fn a_500_is_retried_by_the_schedule_until_it_is_delivered() -> Result<()> 
 async fn the_last_failed_attempt_makes_a_dead_letter_that_can_be_replayed() -> Result<()> {
     // Goal: three 500s, a dead letter with its reason and history; then a replay under the same id delivers it.
     let running = running(QUICK).await?;
-    running.stage.receiver.script("/hook", [Reply::status(500), Reply::status(500), Reply::status(500), Reply::ok()]);
+    running.stage.receiver.script(
+        "/hook",
+        [
+            Reply::status(500),
+            Reply::status(500),
+            Reply::status(500),
+            Reply::ok(),
+        ],
+    );
     let id = running.publish().await?;
     running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
     assert_eq!(running.stage.receiver.total(), 3);
@@ -77,9 +101,16 @@ async fn the_last_failed_attempt_makes_a_dead_letter_that_can_be_replayed() -> R
     let row: Value = serde_json::from_str(list.lines().next().context("one row")?)?;
     assert_eq!(row["id"], id.as_str());
     assert_eq!(row["reason"], "exhausted");
-    let shown = running.stage.run(&["dead", "show", &id, "--format", "json"]).await?;
+    let shown = running
+        .stage
+        .run(&["dead", "show", &id, "--format", "json"])
+        .await?;
     assert!(shown.contains("500"), "{shown}");
-    assert_eq!(running.stage.depth("dead").await?, 1, "looking used the message up");
+    assert_eq!(
+        running.stage.depth("dead").await?,
+        1,
+        "looking used the message up"
+    );
 
     running.stage.run(&["dead", "replay", &id]).await?;
     running.stage.receiver.wait_for(4, SOON).await?;
@@ -92,7 +123,10 @@ async fn the_last_failed_attempt_makes_a_dead_letter_that_can_be_replayed() -> R
 async fn retry_after_of_a_429_is_a_minimum() -> Result<()> {
     // Goal: the schedule says 1 s, the endpoint 4 s: 4 s it is.
     let running = running(QUICK).await?;
-    running.stage.receiver.script("/hook", [Reply::status(429).header("retry-after", "4"), Reply::ok()]);
+    running.stage.receiver.script(
+        "/hook",
+        [Reply::status(429).header("retry-after", "4"), Reply::ok()],
+    );
     let id = running.publish().await?;
     running.stage.receiver.wait_for(2, SOON).await?;
     assert_delay(running.gaps(&id)[0], Duration::from_secs(4));
@@ -100,13 +134,32 @@ async fn retry_after_of_a_429_is_a_minimum() -> Result<()> {
 }
 
 #[tokio::test]
+async fn retry_after_may_be_a_date() -> Result<()> {
+    // Goal: an HTTP date is waited for as seconds are. Method: a 503 that names the time in five seconds.
+    let running = running(QUICK).await?;
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    running.stage.receiver.script_with("/hook", move |_| {
+        if asked.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Reply::ok();
+        }
+        let then = std::time::SystemTime::now() + Duration::from_secs(5);
+        Reply::status(503).header("retry-after", &httpdate::fmt_http_date(then))
+    });
+    let id = running.publish().await?;
+    running.stage.receiver.wait_for(2, SOON).await?;
+    // A date has whole seconds, so that up to one is cut off.
+    assert_delay(running.gaps(&id)[0], Duration::from_secs(4));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_resets_or_closes_is_tried_again() -> Result<()> {
     // Goal: timeout (2 s) and reset and close are failures like any other.
-    let running = running(
-        "timeout = \"2s\"\nretry = [\"100ms\", \"100ms\", \"100ms\"]\n",
-    )
-    .await?;
-    running.stage.receiver.script("/hook", [Reply::hang(), Reply::reset(), Reply::close(), Reply::ok()]);
+    let running = running("timeout = \"2s\"\nretry = [\"100ms\", \"100ms\", \"100ms\"]\n").await?;
+    running.stage.receiver.script(
+        "/hook",
+        [Reply::hang(), Reply::reset(), Reply::close(), Reply::ok()],
+    );
     let id = running.publish().await?;
     running.stage.receiver.wait_for(4, SOON).await?;
     let gaps = running.gaps(&id);
@@ -120,7 +173,10 @@ async fn a_receiver_that_hangs_resets_or_closes_is_tried_again() -> Result<()> {
 async fn the_status_decides_however_the_body_ends() -> Result<()> {
     // Goal: 200 with a body that hangs, and 200 with 10 GiB, are delivered once; the dispatcher's memory stays flat.
     let running = running("timeout = \"15s\"\n").await?;
-    running.stage.receiver.script("/hook", [Reply::hang_in_body("begin"), Reply::huge_body(10 << 30)]);
+    running.stage.receiver.script(
+        "/hook",
+        [Reply::hang_in_body("begin"), Reply::huge_body(10 << 30)],
+    );
     running.publish().await?;
     running.stage.receiver.wait_for(1, SOON).await?;
     running.publish().await?;
@@ -130,7 +186,10 @@ async fn the_status_decides_however_the_body_ends() -> Result<()> {
         assert_eq!(running.stage.depth(queue).await?, 0, "{queue}");
     }
     assert_eq!(running.stage.receiver.total(), 2);
-    assert!(running.stage.receiver.body_bytes_sent() < 1 << 30, "the answer was not cut");
+    assert!(
+        running.stage.receiver.body_bytes_sent() < 1 << 30,
+        "the answer was not cut"
+    );
     for dispatcher in &running.dispatchers {
         let peak = dispatcher.process.peak_rss_bytes()?;
         assert!(peak < 200 << 20, "peak memory {peak}");
@@ -142,7 +201,10 @@ async fn the_status_decides_however_the_body_ends() -> Result<()> {
 async fn after_a_410_nothing_more_is_sent() -> Result<()> {
     // Goal: 410 makes this delivery and later ones dead letters with reason gone, without a POST, until the file changes.
     let running = running(QUICK).await?;
-    running.stage.receiver.script("/hook", [Reply::status(410), Reply::ok()]);
+    running
+        .stage
+        .receiver
+        .script("/hook", [Reply::status(410), Reply::ok()]);
     running.publish().await?;
     running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
     // The other dispatcher may not know yet: each learns it from its own 410 at the latest.
@@ -155,10 +217,15 @@ async fn after_a_410_nothing_more_is_sent() -> Result<()> {
 async fn an_endpoint_removed_from_the_file_gets_nothing_more() -> Result<()> {
     // Goal: its retries become dead letters with reason endpoint_removed; the file is followed without a restart.
     let running = running("retry = [\"3s\", \"3s\"]\n").await?;
-    running.stage.receiver.script("/hook", [Reply::status(500), Reply::ok()]);
+    running
+        .stage
+        .receiver
+        .script("/hook", [Reply::status(500), Reply::ok()]);
     running.publish().await?;
     running.stage.receiver.wait_for(1, SOON).await?;
-    running.stage.settings("", &running.stage.endpoint("ep_other", "/other", ""))?;
+    running
+        .stage
+        .settings("", &running.stage.endpoint("ep_other", "/other", ""))?;
     running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
     let list = running.stage.run(&["dead", "list", "--format", "json"]).await?;
     assert!(list.contains("endpoint_removed"), "{list}");
@@ -173,7 +240,9 @@ async fn a_disabled_endpoints_deliveries_wait() -> Result<()> {
     let id = running.publish().await?;
     running.stage.wait_empty("events", SOON).await?;
     assert_eq!(running.stage.receiver.total(), 0);
-    running.stage.settings("", &running.stage.endpoint("ep_hook", "/hook", ""))?;
+    running
+        .stage
+        .settings("", &running.stage.endpoint("ep_hook", "/hook", ""))?;
     running.stage.receiver.wait_for(1, SOON * 4).await?;
     running.gaps(&id);
     Ok(())
@@ -183,7 +252,11 @@ async fn a_disabled_endpoints_deliveries_wait() -> Result<()> {
 async fn a_sick_endpoint_does_not_hold_up_the_others() -> Result<()> {
     // Goal: one endpoint hangs; the other gets all its events at once, and the hanging one's deliveries wait uncounted.
     let stage = Stage::new().await?;
-    let sick = stage.endpoint("ep_sick", "/sick", "event_types = [\"both\"]\ntimeout = \"10s\"\nmax_in_flight = 4");
+    let sick = stage.endpoint(
+        "ep_sick",
+        "/sick",
+        "event_types = [\"both\"]\ntimeout = \"10s\"\nmax_in_flight = 4",
+    );
     let well = stage.endpoint("ep_well", "/well", "event_types = [\"*\"]");
     stage.settings("", &format!("{sick}{well}"))?;
     let ingest = stage.ingest().await?;
@@ -194,7 +267,10 @@ async fn a_sick_endpoint_does_not_hold_up_the_others() -> Result<()> {
     }
     stage.receiver.wait_for_at("/well", 200, SOON).await?;
     let sick_attempts = stage.receiver.look(|log| log.count_at("/sick"));
-    ensure!(sick_attempts <= 40, "{sick_attempts} attempts were made at an endpoint that hangs");
+    ensure!(
+        sick_attempts <= 40,
+        "{sick_attempts} attempts were made at an endpoint that hangs"
+    );
     hooklane_testkit::eventually("the rest to be parked", SOON, || async {
         let mut parks = 0.0;
         for dispatcher in &dispatchers {
