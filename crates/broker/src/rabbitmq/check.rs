@@ -6,6 +6,7 @@ use super::connection::{ConnectError, Link};
 use super::declare::{DeclareError, Declarer, Step, Thing};
 use super::server;
 use super::settings::{Declare, RabbitMqSettings, Role};
+use super::url::BrokerUrl;
 use crate::topology::{Actor, Rights, Topology};
 
 /// How a finding is meant.
@@ -66,8 +67,8 @@ pub async fn check(settings: &RabbitMqSettings) -> Vec<Finding> {
         Ok(link) => link,
         Err(error) => return vec![unreachable(settings, &error)],
     };
-    let mut findings = vec![Finding::ok(format!("connected to {}", settings.url))];
-    findings.push(version(settings).await);
+    let mut findings = vec![Finding::ok(format!("connected to {}", link.url()))];
+    findings.push(version(settings, link.url()).await);
     let mut look = Look {
         declarer: Declarer::new(link.connection()),
         may_declare: true,
@@ -93,9 +94,17 @@ pub async fn check(settings: &RabbitMqSettings) -> Vec<Finding> {
 }
 
 fn unreachable(settings: &RabbitMqSettings, error: &ConnectError) -> Finding {
-    let what = format!("no connection to {}: {error}", settings.url);
+    let what = match error {
+        ConnectError::Nowhere(_) => format!("no connection to any node: {error}"),
+        _ => format!("no connection to {}: {error}", settings.urls),
+    };
+    Finding::problem(what, remedy(error))
+}
+
+fn remedy(error: &ConnectError) -> &'static str {
     let text = error.to_string();
-    let remedy = match error {
+    match error {
+        ConnectError::Nowhere(tried) => tried.last().map_or("", |(_, error)| remedy(error)),
         ConnectError::Tls(_) => "mend the certificate files that the settings name",
         ConnectError::Timeout { .. } => {
             "see whether host and port are right, and whether a firewall drops packets"
@@ -109,13 +118,12 @@ fn unreachable(settings: &RabbitMqSettings, error: &ConnectError) -> Finding {
         ConnectError::Refused(_) => {
             "see whether host and port are right, the broker runs, and amqp or amqps is meant"
         }
-    };
-    Finding::problem(what, remedy)
+    }
 }
 
-async fn version(settings: &RabbitMqSettings) -> Finding {
+async fn version(settings: &RabbitMqSettings, url: &BrokerUrl) -> Finding {
     const OLDEST: (u32, u32) = (3, 10);
-    match server::identify(settings).await {
+    match server::identify(settings, url).await {
         Err(error) => Finding::warning(format!("the broker's version is not known: {error}"), ""),
         Ok(server) => {
             let what = format!("{} {}", server.product, server.version);
@@ -234,7 +242,11 @@ impl Look<'_> {
             write,
             read,
         } = Rights::least(&self.topology.names, actor);
-        let (name, vhost, user) = (actor.name(), self.settings.url.vhost(), self.settings.url.user());
+        let (name, vhost, user) = (
+            actor.name(),
+            self.settings.urls.vhost(),
+            self.settings.urls.user(),
+        );
         Finding::ok(format!(
             "rights can't be looked at from here; the least for {name}: rabbitmqctl set_permissions -p '{vhost}' '{user}' \
              '{configure}' '{write}' '{read}'"

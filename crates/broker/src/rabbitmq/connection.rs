@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::settings::RabbitMqSettings;
 use super::tls;
+use super::url::BrokerUrl;
 
 /// lapin's close was seen to hang for ever, once in about 75 runs.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +35,17 @@ pub enum ConnectError {
     /// The broker can't be reached, or refused us.
     #[error("{0}")]
     Refused(#[from] lapin::Error),
+    /// None of several nodes can be used; in the order of the settings.
+    #[error("{}", each(.0))]
+    Nowhere(Vec<(BrokerUrl, ConnectError)>),
+}
+
+fn each(tried: &[(BrokerUrl, ConnectError)]) -> String {
+    let each: Vec<_> = tried
+        .iter()
+        .map(|(url, error)| format!("{url}: {error}"))
+        .collect();
+    each.join("; ")
 }
 
 /// Opens a plain connection that nobody supervises, for commands: shelves, `check`. End it by [`close`].
@@ -41,11 +53,11 @@ pub enum ConnectError {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn open(settings: &RabbitMqSettings, purpose: &str) -> Result<Connection, ConnectError> {
-    let opened = handshake(settings, purpose).await?;
+    let (_, opened) = anywhere(settings, purpose, 0).await?;
     Ok(opened.connection)
 }
 
-/// Closes a connection, and waits for it no longer than [`CLOSE_TIMEOUT`].
+/// Closes a connection, and waits for it no longer than two seconds.
 pub async fn close(connection: &Connection) {
     // Whether the other side says goodbye changes nothing for us.
     let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await;
@@ -55,12 +67,39 @@ pub async fn close(connection: &Connection) {
 pub(crate) struct Link {
     connection: Connection,
     socket: Socket,
+    url: BrokerUrl,
+    node: usize,
 }
 
 impl Link {
     pub(crate) async fn open(settings: &RabbitMqSettings, purpose: &str) -> Result<Link, ConnectError> {
-        let Opened { connection, socket } = handshake(settings, purpose).await?;
-        Ok(Link { connection, socket })
+        Link::open_from(settings, purpose, 0).await
+    }
+
+    /// Tries the nodes in turn, beginning with this one (counted on from the last to the first again).
+    pub(crate) async fn open_from(
+        settings: &RabbitMqSettings,
+        purpose: &str,
+        first: usize,
+    ) -> Result<Link, ConnectError> {
+        let (node, Opened { connection, socket }) = anywhere(settings, purpose, first).await?;
+        let url = settings.urls.all()[node].clone();
+        Ok(Link {
+            connection,
+            socket,
+            url,
+            node,
+        })
+    }
+
+    /// Where it leads to.
+    pub(crate) fn url(&self) -> &BrokerUrl {
+        &self.url
+    }
+
+    /// Which of the settings' URLs that is, counted from 0.
+    pub(crate) fn node(&self) -> usize {
+        self.node
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -105,15 +144,43 @@ struct Opened {
     socket: Socket,
 }
 
-async fn handshake(settings: &RabbitMqSettings, purpose: &str) -> Result<Opened, ConnectError> {
-    let connector = if settings.url.is_tls() {
+/// The first node, from `first` on, that can be used, and a connection to it.
+async fn anywhere(
+    settings: &RabbitMqSettings,
+    purpose: &str,
+    first: usize,
+) -> Result<(usize, Opened), ConnectError> {
+    let urls = settings.urls.all();
+    let mut failed = Vec::new();
+    for node in (first..first + urls.len()).map(|node| node % urls.len()) {
+        match handshake(settings, &urls[node], purpose).await {
+            Ok(opened) => return Ok((node, opened)),
+            Err(error) if urls.len() == 1 => return Err(error),
+            Err(error) => failed.push((node, error)),
+        }
+    }
+    // By their order in the settings: wherever the round began, the same trouble reads the same.
+    failed.sort_by_key(|(node, _)| *node);
+    let tried = failed
+        .into_iter()
+        .map(|(node, error)| (urls[node].clone(), error))
+        .collect();
+    Err(ConnectError::Nowhere(tried))
+}
+
+async fn handshake(
+    settings: &RabbitMqSettings,
+    url: &BrokerUrl,
+    purpose: &str,
+) -> Result<Opened, ConnectError> {
+    let connector = if url.is_tls() {
         Some(tls::connector(settings).await?)
     } else {
         None
     };
-    let mut uri = settings.url.uri().clone();
+    let mut uri = url.uri().clone();
     let heartbeat_s = settings.heartbeat.as_secs().clamp(1, u64::from(u16::MAX));
-    uri.query.heartbeat = u16::try_from(heartbeat_s).ok();
+    uri.query.heartbeat = uri.query.heartbeat.or(u16::try_from(heartbeat_s).ok());
     // No auto recovery: what was unacked and unconfirmed at the loss is our business.
     let properties =
         ConnectionProperties::default().with_connection_name(settings.connection_name(purpose).into());

@@ -12,9 +12,11 @@ pub mod settings;
 mod shelf;
 mod supervisor;
 mod tls;
+mod url;
 
-pub use settings::{BrokerUrl, Declare, RabbitMqSettings, Role, SettingsError};
+pub use settings::{Declare, RabbitMqSettings, Role, SettingsError};
 pub use shelf::RabbitMqShelves;
+pub use url::{BrokerUrl, BrokerUrls};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +111,7 @@ impl RabbitMq {
         let names = self.names();
         let (exchange, routing_key, properties) = match to {
             Destination::ProducerEvents { routing_key } => {
-                let properties = convert::outgoing(&outgoing.properties, self.settings().url.user())?;
+                let properties = convert::outgoing(&outgoing.properties, self.settings().urls.user())?;
                 (
                     Exchange::Events,
                     convert::short("the routing key", &routing_key)?,

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::connection::ConnectError;
 use super::settings::RabbitMqSettings;
 use super::tls;
+use super::url::BrokerUrl;
 
 /// `connection.start` of RabbitMQ has about 500 bytes.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -36,8 +37,8 @@ impl Server {
 }
 
 /// Connects, reads the greeting, and goes.
-pub(crate) async fn identify(settings: &RabbitMqSettings) -> Result<Server, ConnectError> {
-    match timeout(settings.connect_timeout, greeting(settings)).await {
+pub(crate) async fn identify(settings: &RabbitMqSettings, url: &BrokerUrl) -> Result<Server, ConnectError> {
+    match timeout(settings.connect_timeout, greeting(settings, url)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout {
             waited: settings.connect_timeout,
@@ -46,9 +47,9 @@ pub(crate) async fn identify(settings: &RabbitMqSettings) -> Result<Server, Conn
     }
 }
 
-async fn greeting(settings: &RabbitMqSettings) -> Result<Server, ConnectError> {
+async fn greeting(settings: &RabbitMqSettings, url: &BrokerUrl) -> Result<Server, ConnectError> {
     let io = |error: std::io::Error| ConnectError::Refused(error.into());
-    let uri = settings.url.uri();
+    let uri = url.uri();
     let plain = AMQPUri {
         scheme: AMQPScheme::AMQP,
         ..uri.clone()
@@ -58,7 +59,7 @@ async fn greeting(settings: &RabbitMqSettings) -> Result<Server, ConnectError> {
         .connect_with_config_async(TLSConfig::default(), &runtime)
         .await
         .map_err(io)?;
-    if settings.url.is_tls() {
+    if url.is_tls() {
         let connector = tls::connector(settings).await?;
         stream = stream
             .into_rustls(&connector, &uri.authority.host)

@@ -1,11 +1,9 @@
 //! How to reach RabbitMQ, and as whom.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-
+use super::url::BrokerUrls;
 use crate::topology::{EVENTS_BYTES_MAX, Names, NamesError, Topology};
 
 /// To a broker on the other side of the world a TLS handshake takes a second; ten say that something is wrong.
@@ -49,7 +47,8 @@ pub enum Declare {
 pub enum SettingsError {
     /// The URL can't be read. It is not repeated here: it may hold a password.
     #[error(
-        "the broker's URL {0}; it is amqp[s]://user:password@host:port/vhost, special characters percent-encoded"
+        "the broker's URL {0}; it is amqp[s]://user:password@host:port/vhost, special characters percent-encoded; for \
+         the nodes of a cluster several whole URLs, with commas between"
     )]
     Url(&'static str),
     /// The prefix can't be used.
@@ -60,116 +59,11 @@ pub enum SettingsError {
     ClientCertificate,
 }
 
-/// A broker's address with the account. Shown without the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BrokerUrl {
-    uri: AMQPUri,
-}
-
-impl BrokerUrl {
-    /// Reads `amqp[s]://user:password@host:port/vhost`. Without an account it is `guest`, without a vhost `/`.
-    ///
-    /// # Errors
-    /// When it is no such URL.
-    pub fn parse(text: &str) -> Result<BrokerUrl, SettingsError> {
-        let url = url::Url::parse(text).map_err(|_| SettingsError::Url("is no URL"))?;
-        let scheme = match url.scheme() {
-            "amqp" => AMQPScheme::AMQP,
-            "amqps" => AMQPScheme::AMQPS,
-            _ => return Err(SettingsError::Url("is neither amqp nor amqps")),
-        };
-        let host = match url.host_str() {
-            Some(host) if !host.is_empty() => decoded(host.trim_start_matches('[').trim_end_matches(']'))?,
-            _ => return Err(SettingsError::Url("names no host")),
-        };
-        let guest = AMQPUserInfo::default();
-        let userinfo = AMQPUserInfo {
-            username: if url.username().is_empty() {
-                guest.username
-            } else {
-                decoded(url.username())?
-            },
-            password: url.password().map_or(Ok(guest.password), decoded)?,
-        };
-        let vhost = match url.path() {
-            "" | "/" => "/".to_owned(),
-            path if path[1..].contains('/') => {
-                return Err(SettingsError::Url(
-                    "has a '/' in its vhost that is not written as %2F",
-                ));
-            }
-            path => decoded(&path[1..])?,
-        };
-        let port = url.port().unwrap_or_else(|| scheme.default_port());
-        let authority = AMQPAuthority { userinfo, host, port };
-        Ok(BrokerUrl {
-            uri: AMQPUri {
-                scheme,
-                authority,
-                vhost,
-                query: AMQPQueryString::default(),
-            },
-        })
-    }
-
-    /// The host.
-    pub fn host(&self) -> &str {
-        &self.uri.authority.host
-    }
-
-    /// The account's name.
-    pub fn user(&self) -> &str {
-        &self.uri.authority.userinfo.username
-    }
-
-    /// The virtual host.
-    pub fn vhost(&self) -> &str {
-        &self.uri.vhost
-    }
-
-    /// Whether the connection is encrypted.
-    pub fn is_tls(&self) -> bool {
-        self.uri.scheme == AMQPScheme::AMQPS
-    }
-
-    pub(crate) fn uri(&self) -> &AMQPUri {
-        &self.uri
-    }
-}
-
-fn decoded(text: &str) -> Result<String, SettingsError> {
-    let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
-    String::from_utf8(bytes).map_err(|_| SettingsError::Url("has percent-encoding that is not UTF-8"))
-}
-
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AMQPUri {
-            scheme,
-            authority,
-            vhost,
-            ..
-        } = &self.uri;
-        let AMQPAuthority { userinfo, host, port } = authority;
-        write!(
-            f,
-            "{scheme}://{}@{host}:{port} vhost {vhost:?}",
-            userinfo.username
-        )
-    }
-}
-
-impl fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BrokerUrl({self}, password hidden)")
-    }
-}
-
 /// Everything that a process must know to use RabbitMQ.
 #[derive(Clone, Debug)]
 pub struct RabbitMqSettings {
-    /// The broker.
-    pub url: BrokerUrl,
+    /// The broker: one URL, or one for each of its nodes.
+    pub urls: BrokerUrls,
     /// What stands before all names.
     pub prefix: String,
     /// Who makes exchanges and queues.
@@ -182,7 +76,7 @@ pub struct RabbitMqSettings {
     pub client_key: Option<PathBuf>,
     /// Time for name, TCP and TLS, and again for the AMQP handshake.
     pub connect_timeout: Duration,
-    /// Heartbeat interval, whole seconds. Not zero: a half-open connection would never be noticed.
+    /// Heartbeat interval, whole seconds, where the URL sets none. Not zero: a half-open connection would never be noticed.
     pub heartbeat: Duration,
     /// Most bytes in `events` and in `ordered`.
     pub events_bytes_max: u64,
@@ -193,13 +87,14 @@ pub struct RabbitMqSettings {
 }
 
 impl RabbitMqSettings {
-    /// Settings with defaults for everything else: prefix `hooklane`, declaring, the system's authorities.
+    /// Settings for these URLs (see [`BrokerUrls::parse`]), with defaults for everything else: prefix `hooklane`, declaring,
+    /// the system's authorities.
     ///
     /// # Errors
-    /// When the URL can't be read.
-    pub fn new(role: Role, url: &str) -> Result<RabbitMqSettings, SettingsError> {
+    /// When a URL can't be read.
+    pub fn new(role: Role, urls: &str) -> Result<RabbitMqSettings, SettingsError> {
         Ok(RabbitMqSettings {
-            url: BrokerUrl::parse(url)?,
+            urls: BrokerUrls::parse(urls)?,
             prefix: "hooklane".to_owned(),
             declare: Declare::Create,
             ca_file: None,
@@ -249,50 +144,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_with_special_characters_are_decoded() {
-        // Goal: passwords from generators hold every character.
-        let url = BrokerUrl::parse("amqps://ann%40x:p%2Fa%3As%25@mq.example/%2Fprod").expect("valid");
-        assert_eq!(
-            (url.user(), url.vhost(), url.host()),
-            ("ann@x", "/prod", "mq.example")
-        );
-        assert_eq!(url.uri().authority.userinfo.password, "p/a:s%");
-        assert_eq!(url.uri().authority.port, 5671);
-    }
-
-    #[test]
-    fn vhost_and_account_have_defaults() {
-        // Goal: `amqp://host/` means `/` to everybody but the letter of AMQP's URI draft.
-        for text in ["amqp://127.0.0.1", "amqp://127.0.0.1/", "amqp://127.0.0.1/%2f"] {
-            let url = BrokerUrl::parse(text).expect(text);
-            assert_eq!(
-                (url.host(), url.vhost(), url.user()),
-                ("127.0.0.1", "/", "guest"),
-                "{text}"
-            );
-        }
-        assert_eq!(BrokerUrl::parse("amqp://[::1]:1/x").expect("valid").host(), "::1");
-    }
-
-    #[test]
     fn passwords_are_never_shown() {
         // Goal: settings are logged.
         let settings = RabbitMqSettings::new(Role::Ingest, "amqp://ann:hunter2@h/v").expect("valid");
-        assert!(!format!("{settings:?} {}", settings.url).contains("hunter2"));
-    }
-
-    #[test]
-    fn urls_that_are_none_are_refused_without_repeating_them() {
-        // Goal: a typo in the URL must not put the password into a log.
-        for bad in [
-            "",
-            "http://u:hunter2@h",
-            "amqp:///v",
-            "amqp://h/a/b",
-            "amqp://u:%ff@h",
-        ] {
-            let error = BrokerUrl::parse(bad).expect_err(bad).to_string();
-            assert!(!error.contains("hunter2"), "{error}");
-        }
+        assert!(!format!("{settings:?} {}", settings.urls).contains("hunter2"));
     }
 }

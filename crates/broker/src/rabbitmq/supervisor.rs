@@ -102,6 +102,7 @@ impl Supervised {
             wanted: wanted.clone(),
             stop,
             connects: 0,
+            node: 0,
         };
         (Supervised { live, state, wanted }, supervisor.run())
     }
@@ -140,6 +141,8 @@ struct Supervisor {
     wanted: CancellationToken,
     stop: CancellationToken,
     connects: u64,
+    /// Where the next round of attempts to connect begins: behind a node that was lost, or of no use.
+    node: usize,
 }
 
 impl Supervisor {
@@ -200,10 +203,11 @@ impl Supervisor {
         });
     }
 
-    async fn connect(&self) -> Result<Live, String> {
-        let link = Link::open(&self.shared.settings, self.purpose)
+    async fn connect(&mut self) -> Result<Live, String> {
+        let link = Link::open_from(&self.shared.settings, self.purpose, self.node)
             .await
             .map_err(|error| error.to_string())?;
+        self.node = link.node() + 1;
         let live = Live {
             link,
             lost: CancellationToken::new(),
@@ -226,7 +230,7 @@ impl Supervisor {
         self.shared
             .metrics
             .set(Metric::BrokerConnected, &[self.purpose], 1.0);
-        info!(connection = self.purpose, broker = %self.shared.settings.url, "connected to the broker");
+        info!(connection = self.purpose, broker = %live.link.url(), "connected to the broker");
         self.live.send_replace(Some(live.clone()));
         self.state.send_replace(BrokerState::Connected);
         live
@@ -241,7 +245,7 @@ impl Supervisor {
         // Once per change: attempts that fail like the one before say nothing new.
         if *self.state.borrow() != state {
             if let BrokerState::Disconnected { last_error } = &state {
-                error!(connection = self.purpose, broker = %self.shared.settings.url, "no connection to the broker: {last_error}");
+                error!(connection = self.purpose, broker = %self.shared.settings.urls, "no connection to the broker: {last_error}");
             }
             self.state.send_replace(state);
         }

@@ -59,7 +59,7 @@ async fn declare(settings: RabbitMqSettings) -> anyhow::Result<()> {
     let topology = settings.topology()?;
     let connection = connection::open(&settings, "topology")
         .await
-        .with_context(|| format!("no connection to the broker at {}", settings.url))?;
+        .with_context(|| format!("no connection to the broker at {}", settings.urls))?;
     let declared = declare::declare(&connection, &topology, Declare::Create).await;
     connection::close(&connection).await;
     Ok(declared?)

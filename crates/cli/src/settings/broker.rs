@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use hooklane_broker::rabbitmq::{self, BrokerUrl, Declare, RabbitMqSettings};
+use config::ValueKind;
+use hooklane_broker::rabbitmq::{self, BrokerUrls, Declare, RabbitMqSettings};
 use hooklane_broker::topology::{EVENTS_BYTES_MAX, Names};
 
 use super::secret::{self, Fetch, SecretText};
-use super::table::Table;
+use super::table::{Field, Table};
 use super::value::{Raw, one_of};
 
 const PREFIX_DEFAULT: &str = "hooklane";
@@ -19,7 +20,7 @@ const DECLARE: [(&str, Declare); 2] = [("create", Declare::Create), ("passive", 
 /// The broker, and how Hooklane uses it.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
-    /// `amqp[s]://user:password@host:port/vhost`; none only where no broker is needed.
+    /// `amqp[s]://user:password@host:port/vhost`, or several with commas between; none only where no broker is needed.
     pub url: Option<SecretText>,
     /// In front of every exchange's and queue's name.
     pub prefix: String,
@@ -108,7 +109,7 @@ pub fn read(table: Table<'_>, is_needed: bool) -> BrokerSettings {
 
 fn url(table: &Table<'_>, is_needed: bool) -> Option<SecretText> {
     let fetch = if is_needed { Fetch::Yes } else { Fetch::No };
-    let Some(given) = secret::read(table, "url", fetch) else {
+    let Some(given) = secret::read_as(table, "url", fetch, urls) else {
         if is_needed {
             table.missing(
                 "url",
@@ -118,14 +119,29 @@ fn url(table: &Table<'_>, is_needed: bool) -> Option<SecretText> {
         return None;
     };
     let text = given.text?;
-    if let Err(error) = BrokerUrl::parse(text.expose()) {
+    if let Err(error) = BrokerUrls::parse(text.expose()) {
         given.field.problem(
             error,
-            "write it like \"amqp://user:password@host:5672/%2f\", or amqps:// for TLS",
+            "write it like \"amqp://user:password@host:5672/%2f\", or amqps:// for TLS; the nodes of a cluster as a list",
         );
         return None;
     }
     Some(text)
+}
+
+/// One text, or a list of them; a list becomes one text, as it would stand in the environment.
+fn urls(field: &Field<'_>) -> Option<SecretText> {
+    let ValueKind::Array(_) = field.value.kind else {
+        return secret::text_of(field);
+    };
+    let urls: Option<Vec<_>> = field.elements()?.iter().map(secret::text_of).collect();
+    let urls = urls?;
+    if urls.is_empty() {
+        field.problem("the list is empty", "name at least one URL");
+        return None;
+    }
+    let texts: Vec<_> = urls.iter().map(SecretText::expose).collect();
+    Some(SecretText::new(texts.join(",")))
 }
 
 fn prefix(table: &Table<'_>) -> String {

@@ -53,6 +53,16 @@ pub struct Given<'a> {
 /// Reads `stem`, `stem_file` or `stem_env`. Where a stronger source (the environment, a flag) gives one, weaker ones yield;
 /// two from the same source are a problem.
 pub fn read<'a>(table: &Table<'a>, stem: &str, fetch: Fetch) -> Option<Given<'a>> {
+    read_as(table, stem, fetch, text_of)
+}
+
+/// Like [`read`], where the value of `stem` itself has a form of its own.
+pub fn read_as<'a>(
+    table: &Table<'a>,
+    stem: &str,
+    fetch: Fetch,
+    in_place: impl FnOnce(&Field<'a>) -> Option<SecretText>,
+) -> Option<Given<'a>> {
     let keys = [stem.to_owned(), format!("{stem}_file"), format!("{stem}_env")];
     let found: Vec<(usize, Field<'a>)> = keys
         .iter()
@@ -76,7 +86,7 @@ pub fn read<'a>(table: &Table<'a>, stem: &str, fetch: Fetch) -> Option<Given<'a>
     let is_unfetched = way != 0 && fetch == Fetch::No;
     let text = match way {
         _ if is_unfetched => None,
-        0 => text_of(&field),
+        0 => in_place(&field),
         1 => field.file_path().and_then(|path| from_file(&field, &path)),
         _ => field
             .read::<String>()

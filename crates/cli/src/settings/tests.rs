@@ -256,6 +256,26 @@ fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
 /// wrong.
 #[test]
 fn secrets_are_never_shown() {
+/// Goal: the nodes of a cluster are a list in the file and commas elsewhere; what is wrong with one is told like with a single one.
+#[test]
+fn the_broker_may_have_a_url_for_each_node() {
+    let of = |url: &str| load(&format!("[broker]\nurl = {url}\n"));
+    let two = "amqp://u:p@a/v,amqp://u:p@b/v";
+    for text in [r#"["amqp://u:p@a/v", "amqp://u:p@b/v"]"#.to_owned(), format!("{two:?}")] {
+        let loaded = of(&text).expect("both forms are read");
+        assert_eq!(loaded.settings.broker.url.expect("it is given").expose(), two);
+    }
+    for (text, wrong) in [
+        (r#"[]"#, "empty"),
+        (r#"["amqp://u:hunter2@a/v", "amqp://u:hunter2@b/w"]"#, "another vhost"),
+        (r#"["amqp://u:hunter2@a/v", 7]"#, "a whole number"),
+        (r#""amqp://u:hunter2@a,b/v""#, "several hosts"),
+    ] {
+        let report = of(text).expect_err(text).to_string();
+        assert!(report.contains(wrong) && !report.contains("hunter2"), "{report}");
+    }
+}
+
     let right = format!(
         "{BROKER}[ingest]\ntoken = \"hunter2\"\n[egress]\nproxy = \"http://u:hunter2@p:1\"\n[[endpoint]]\nid = \"a\"\nurl = \"https://h/\"\nsecret = \"hunter2\"\nsignature = {{ hmac = {{ header = \"x-s\" }} }}\nbearer_token = \"hunter2\"\nheaders = {{ x-key = \"hunter2\" }}\n"
     );
