@@ -10,7 +10,7 @@ use hooklane_broker::{Destination, Outgoing, SharedBroker};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::content_type::CONTENT_TYPE_DEFAULT;
 use hooklane_types::traceparent::is_valid;
-use hooklane_types::{ApplicationId, Event, EventId, Internal, Registry, UnixMillis};
+use hooklane_types::{ApplicationId, Event, EventId, Internal, ProducerId, Registry, UnixMillis};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
@@ -24,6 +24,10 @@ use crate::line::Line;
 use crate::message::{self, Message, problem};
 use crate::settings::IngestSettings;
 
+/// The Svix API's header for retries: the same key again is the same event.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// In the place of a CloudEvents source, so that a key is never taken for somebody's event id. No source holds a line break.
+const IDEMPOTENCY_SOURCE: &str = "\nidempotency-key";
 /// In place of a payload that was not asked for, or that is no JSON.
 const NO_CONTENT: &[u8] = b"{}";
 
@@ -100,7 +104,10 @@ impl Ingest {
 fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes) -> Result<Event, Refusal> {
     let accepted_at = now();
     let mut event = match form {
-        Form::Message => of_message(message::parse(&body)?, application, accepted_at),
+        Form::Message => {
+            let key = idempotency_key(headers)?;
+            of_message(message::parse(&body)?, key, application, accepted_at)
+        }
         Form::CloudEventBinary => cloudevents::binary(application, headers, body, accepted_at)?,
         Form::CloudEventStructured => cloudevents::structured(application, headers, body, accepted_at)?,
     };
@@ -111,14 +118,21 @@ fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes
     Ok(event)
 }
 
-fn of_message(message: Message, application: ApplicationId, accepted_at: UnixMillis) -> Event {
-    let id = match &message.event_id {
-        Some(producer_id) => EventId::derived(&application, None, producer_id),
-        None => EventId::fresh(accepted_at, rand::random()),
+/// The event of a message. Its own `eventId` says which event it is; without one, the key of the request does.
+fn of_message(
+    message: Message,
+    key: Option<ProducerId>,
+    application: ApplicationId,
+    accepted_at: UnixMillis,
+) -> Event {
+    let id = match (&message.event_id, &key) {
+        (Some(producer_id), _) => EventId::derived(&application, None, producer_id),
+        (None, Some(key)) => EventId::derived(&application, Some(IDEMPOTENCY_SOURCE), key),
+        (None, None) => EventId::fresh(accepted_at, rand::random()),
     };
     Event {
         id,
-        producer_id: message.event_id,
+        producer_id: message.event_id.or(key),
         application,
         event_type: message.event_type,
         channels: message.channels,
@@ -128,6 +142,22 @@ fn of_message(message: Message, application: ApplicationId, accepted_at: UnixMil
         headers: Vec::new(),
         payload: message.payload,
     }
+}
+
+/// The request's idempotency key. Two of them, or one that is empty, too long or no text, are refused: a publisher relies on it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<ProducerId>, Refusal> {
+    let wrong = |msg: &str| Refusal::Invalid(vec![problem(&["header", IDEMPOTENCY_KEY], msg, "value_error")]);
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(wrong("this header is given twice"));
+    }
+    let text = value.to_str().map_err(|_| wrong("the key must be ASCII"))?;
+    ProducerId::parse(text)
+        .map(Some)
+        .map_err(|error| wrong(&error.to_string()))
 }
 
 /// The request's `traceparent`, if it has exactly one that is valid: the receiver of another would have to drop it.

@@ -84,6 +84,43 @@ async fn an_event_id_gives_the_same_id_again_and_none_gives_a_fresh_one() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_makes_a_repeat_harmless_where_no_event_id_does() {
+    // Goal: the Svix API's header: the same key, the same id; eventId goes before it; a key is no eventId; a bad one is named.
+    let (ingest, broker) = Running::scripted(IngestSettings::default()).await;
+    let mut connection = ingest.connect().await;
+    let key = "idempotency-key: k-1";
+    let with_id = r#"{"eventType":"a","payload":{},"eventId":"k-1"}"#;
+    for (headers, body) in [
+        (&[key][..], BODY),
+        (&[key][..], BODY),
+        (&["idempotency-key: k-2"][..], BODY),
+        (&[key][..], with_id),
+        (&[][..], with_id),
+    ] {
+        let answer = connection.request("POST", PATH, headers, body).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let ids: Vec<_> = broker.published().iter().map(|event| event.id.to_string()).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[0], ids[2]);
+    assert_ne!(ids[0], ids[3]);
+    assert_eq!(ids[3], ids[4]);
+    // A dispatcher claims what has a producer's id only.
+    assert_eq!(broker.published()[0].producer_id.as_ref().unwrap().as_str(), "k-1");
+
+    let long = format!("idempotency-key: {}", "k".repeat(1025));
+    for headers in [&["idempotency-key: "][..], &[key, key][..], &[long.as_str()][..]] {
+        let answer = connection.request("POST", PATH, headers, BODY).await;
+        assert_eq!(
+            (answer.status, answer.json()["detail"][0]["loc"].clone()),
+            (422, json!(["header", "idempotency-key"])),
+            "{headers:?}"
+        );
+    }
+    assert_eq!(broker.published().len(), 5);
+}
+
+#[tokio::test]
 async fn a_valid_traceparent_travels_on() {
     // Goal: trace context is kept in the form of the specification only.
     let (ingest, broker) = Running::scripted(IngestSettings::default()).await;
