@@ -4,8 +4,10 @@ mod stage;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::Reply;
+use hooklane_signing::{HeaderFamily, Scheme, Secret, Verifier};
+use hooklane_testkit::process::Signal;
 use hooklane_testkit::rabbitmq::Rights;
-use stage::{SOON, Stage};
+use stage::{SECRET, SOON, Stage};
 
 const NOTHING: &str = "^$";
 
@@ -164,11 +166,67 @@ async fn a_running_dispatcher_follows_its_file() -> Result<()> {
     Ok(())
 }
 
+/// Goal: a secret's file is replaced and SIGHUP sent: the next event bears the new signature, without a restart. A bad file then
+/// changes nothing, and is counted.
+#[tokio::test]
+async fn sighup_reads_changed_secrets_and_a_bad_file_keeps_the_old_one_in_force() -> Result<()> {
+    let stage = Stage::new().await?;
+    let secret = |text: &str| std::fs::write(stage.dir.path().join("hook.secret"), text);
+    let verified_by = |text: &str| -> Result<()> {
+        let verifier = Verifier::new(
+            Scheme::Standard(HeaderFamily::Webhook),
+            vec![Secret::parse(text)?],
+        )?;
+        stage.receiver.verify("/hook", verifier);
+        Ok(())
+    };
+    let url = stage.receiver.url("/hook");
+    let endpoint = format!(
+        "[[endpoint]]\nid = \"hook\"\napplication = \"acme\"\nurl = \"{url}\"\nsecret_file = \"hook.secret\"\n"
+    );
+    secret(SECRET)?;
+    stage.settings("", &endpoint)?;
+    let (ingest, dispatcher) = (stage.ingest().await?, stage.dispatcher().await?);
+    let valid = async |count: u64| -> Result<()> {
+        ingest.publish(&stage.http, "a", "{}").await?;
+        stage.receiver.wait_for(count, SOON).await?;
+        let (valid, invalid) = stage.receiver.look(|log| (log.valid(), log.invalid()));
+        ensure!((valid, invalid) == (count, 0), "{valid} valid, {invalid} invalid");
+        Ok(())
+    };
+    let reloads = async |result: &str| -> Result<()> {
+        dispatcher.process.signal(Signal::HUP)?;
+        hooklane_testkit::eventually("the file to be looked at", SOON, || async {
+            let found = dispatcher
+                .metric(&stage.http, "hooklane_config_reloads_total", result)
+                .await?;
+            ensure!(found == 1.0, "{found} {result}");
+            Ok(())
+        })
+        .await
+    };
+    verified_by(SECRET)?;
+    valid(1).await?;
+    let other = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    secret(other)?;
+    reloads("applied").await?;
+    verified_by(other)?;
+    valid(2).await?;
+    stage.settings("", "[[endpoint]]\nid = \"broken\"\n")?;
+    reloads("refused").await?;
+    valid(3).await
+}
+
 /// Goal: `check` finds nothing on a good installation, and names what is wrong on a bad one, each with its remedy.
 #[tokio::test]
 async fn check_looks_at_settings_and_broker_at_once() -> Result<()> {
     let stage = Stage::new().await?;
     stage.settings("", &stage.endpoint("orders", "/hook", ""))?;
+    let fresh = stage.run(&["check"]).await?;
+    ensure!(
+        fresh.contains("warning  nothing of Hooklane is declared") && !fresh.contains("problem "),
+        "{fresh}"
+    );
     stage.run(&["topology", "--declare"]).await?;
     let good = stage.run(&["check"]).await?;
     ensure!(
@@ -209,6 +267,40 @@ async fn check_looks_at_settings_and_broker_at_once() -> Result<()> {
         nowhere.stdout
     );
     ensure!(!nowhere.stdout.contains("hunter2"), "{}", nowhere.stdout);
+    Ok(())
+}
+
+/// Goal: a certificate that is not there is found before the first attempt, and a wrong level of the log with all the rest.
+#[tokio::test]
+async fn check_finds_files_that_are_missing_and_a_level_that_is_none() -> Result<()> {
+    let stage = Stage::new().await?;
+    let endpoint = stage.endpoint("orders", "/hook", "ca_file = \"gone.pem\"");
+    stage.settings("[log]\nlevel = \"loud,,==\"\n", &endpoint)?;
+    let ended = stage.hooklane(&["check"])?.run(SOON).await?;
+    ensure!(ended.stderr.contains("2 problems were found"), "{}", ended.stdout);
+    for found in ["endpoint orders: ca_file ", "log.level: \"loud,,==\" is no level"] {
+        ensure!(ended.stdout.contains(found), "{found} in {}", ended.stdout);
+    }
+    Ok(())
+}
+
+/// Goal: `| head` gets its lines, and nobody a backtrace.
+#[tokio::test]
+async fn long_output_may_be_cut_off() -> Result<()> {
+    let stage = Stage::new().await?;
+    let program = std::env::var_os("HOOKLANE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_hooklane").into());
+    for arguments in [&["check"][..], &["topology"]] {
+        let mut child = std::process::Command::new(&program)
+            .args(arguments)
+            .current_dir(stage.dir.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()?;
+        drop(child.stdout.take());
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
     Ok(())
 }
 

@@ -205,7 +205,7 @@ async fn other_arguments_are_named_and_used_as_they_are() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_says_what_is_there_and_what_is_not() -> Result<()> {
-    // Goal: all well; nothing declared; no right to declare; wrong password; nobody there.
+    // Goal: all well; nothing declared, in one line; no right to declare; wrong password; nobody there.
     let vhost = declared().await?;
     let settings = |url: &str| RabbitMqSettings::new(Role::Dispatcher, url);
     let findings = check(&settings(vhost.url())?).await;
@@ -225,11 +225,24 @@ async fn check_says_what_is_there_and_what_is_not() -> Result<()> {
     found(&findings, Verdict::Ok, "existence only")?;
 
     let empty = shared().await?.vhost().await?;
-    let mut passive = settings(empty.url())?;
+    let fresh = settings(empty.url())?;
+    // Twice: looking makes nothing.
+    for _ in 0..2 {
+        let findings = check(&fresh).await;
+        let bad: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.verdict != Verdict::Ok)
+            .collect();
+        ensure!(
+            matches!(bad.as_slice(), [one] if one.verdict == Verdict::Warning && one.what.contains("nothing of Hooklane")),
+            "{findings:#?}"
+        );
+    }
+    let mut passive = fresh;
     passive.declare = Declare::Passive;
     let findings = check(&passive).await;
     ensure!(
-        found(&findings, Verdict::Problem, "queue hooklane.events is missing")?
+        found(&findings, Verdict::Problem, "nothing of Hooklane")?
             .remedy
             .contains("hooklane topology")
     );

@@ -72,6 +72,7 @@ pub async fn check(settings: &RabbitMqSettings) -> Vec<Finding> {
     let mut look = Look {
         declarer: Declarer::new(link.connection()),
         may_declare: true,
+        missing: Vec::new(),
         settings,
         topology: &topology,
     };
@@ -150,6 +151,7 @@ async fn channels(link: &Link) -> lapin::Result<()> {
 struct Look<'a> {
     declarer: Declarer<'a>,
     may_declare: bool,
+    missing: Vec<String>,
     settings: &'a RabbitMqSettings,
     topology: &'a Topology,
 }
@@ -163,13 +165,14 @@ impl Look<'_> {
         for queue in &self.topology.queues {
             findings.extend(self.thing(Thing::Queue(queue)).await?);
         }
-        let missing = findings.iter().any(|finding| finding.verdict == Verdict::Problem);
-        if self.may_declare && !missing {
+        let (exchanges, queues) = (self.topology.exchanges.len(), self.topology.queues.len());
+        findings.extend(self.what_is_missing(exchanges + queues));
+        // Bindings of what is missing can't be looked at: they are made together with it.
+        if self.may_declare && self.missing.is_empty() {
             for binding in &self.topology.bindings {
                 findings.extend(self.binding(Thing::Binding(binding)).await?);
             }
         }
-        let (exchanges, queues) = (self.topology.exchanges.len(), self.topology.queues.len());
         let seen = match self.may_declare {
             true => "looked at with their arguments",
             false => "looked at for existence only, because this account may not declare",
@@ -186,16 +189,8 @@ impl Look<'_> {
     /// Passively first: an active declaration would make what is missing.
     async fn thing(&mut self, thing: Thing<'_>) -> Result<Option<Finding>, DeclareError> {
         if let Step::Missing = self.declarer.step(thing, true).await? {
-            return Ok(Some(match self.settings.declare {
-                Declare::Create if self.may_declare => Finding::warning(
-                    format!("{thing} is missing"),
-                    "it is made when ingest or dispatcher starts",
-                ),
-                _ => Finding::problem(
-                    format!("{thing} is missing"),
-                    "create it as `hooklane topology` lists it",
-                ),
-            }));
+            self.missing.push(thing.to_string());
+            return Ok(None);
         }
         if !self.may_declare {
             return Ok(None);
@@ -211,6 +206,26 @@ impl Look<'_> {
                 "it is used as it is; to change it, drain it, delete it, and let it be made again",
             ))),
         }
+    }
+
+    /// All in one line: on a fresh broker, everything is missing.
+    fn what_is_missing(&self, all: usize) -> Option<Finding> {
+        let what = match self.missing.as_slice() {
+            [] => return None,
+            missing if missing.len() == all => "nothing of Hooklane is declared on the broker yet".to_owned(),
+            [one] => format!("{one} is missing"),
+            several => format!("{} are missing", several.join(", ")),
+        };
+        Some(match self.settings.declare {
+            Declare::Create if self.may_declare => Finding::warning(
+                what,
+                "ingest and dispatcher declare what is missing when they start",
+            ),
+            _ => Finding::problem(
+                what,
+                "have it declared by an account that may: `hooklane topology --declare`",
+            ),
+        })
     }
 
     /// A binding that is there is not changed by binding again; a missing one is made, which is what every process does.

@@ -1,11 +1,14 @@
 //! `hooklane check`
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict, check};
 use hooklane_broker::rabbitmq::{RabbitMqSettings, Role as BrokerRole};
+use hooklane_types::Endpoint;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags};
@@ -115,6 +118,12 @@ fn of_settings(sources: &Sources, loaded: &Loaded, is_right: bool) -> Vec<Findin
             remedy,
         ));
     }
+    findings.extend(
+        loaded
+            .registry
+            .endpoints()
+            .flat_map(|endpoint| of_files(endpoint)),
+    );
     let mode = path.and_then(|path| Some(std::fs::metadata(path).ok()?.permissions().mode()));
     if mode.is_some_and(|mode| mode & READABLE_BY_ALL != 0) && loaded.holds_secrets() {
         let what = format!("{name} holds secrets and can be read by every user of the machine");
@@ -127,14 +136,39 @@ fn of_settings(sources: &Sources, loaded: &Loaded, is_right: bool) -> Vec<Findin
     findings
 }
 
+/// Certificates are read when they are first used, and again when they change: only here does somebody look before.
+fn of_files(endpoint: &Endpoint) -> Vec<Finding> {
+    let tls = &endpoint.tls;
+    let client = tls.client.iter().flat_map(|client| {
+        [
+            ("client_certificate", &client.certificate),
+            ("client_key", &client.key),
+        ]
+    });
+    let files = tls.ca.iter().map(|path| ("ca_file", path)).chain(client);
+    files
+        .filter_map(|(key, path)| {
+            let error = File::open(path).err()?;
+            let (id, path) = (&endpoint.id, path.display());
+            Some(Finding {
+                verdict: Verdict::Problem,
+                what: format!("endpoint {id}: {key} {path} cannot be read: {error}"),
+                remedy: "name a PEM file that hooklane may read; until then every attempt fails".to_owned(),
+            })
+        })
+        .collect()
+}
+
 fn print(finding: &Finding) {
     let verdict = match finding.verdict {
         Verdict::Ok => "ok",
         Verdict::Warning => "warning",
         Verdict::Problem => "problem",
     };
-    println!("{verdict:<8} {}", finding.what);
+    let mut out = io::stdout();
+    // Where nobody reads any more (`| head`), the exit code still tells.
+    let _ = writeln!(out, "{verdict:<8} {}", finding.what);
     if !finding.remedy.is_empty() {
-        println!("{:<8} {}", "", finding.remedy);
+        let _ = writeln!(out, "{:<8} {}", "", finding.remedy);
     }
 }

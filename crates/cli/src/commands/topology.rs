@@ -1,5 +1,7 @@
 //! `hooklane topology`
 
+use std::io::{self, Write};
+
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use hooklane_broker::rabbitmq::{Declare, RabbitMqSettings, Role as BrokerRole, connection, declare};
@@ -46,11 +48,14 @@ impl PrintTopology {
             return Ok(());
         }
         let topology = Topology::new(Names::new(&broker.prefix)?, broker.events_bytes_max);
-        match self.format {
-            Format::Text => print!("{topology}"),
-            Format::Json => println!("{:#}", as_json(&topology)),
+        let text = match self.format {
+            Format::Text => topology.to_string(),
+            Format::Json => format!("{:#}\n", as_json(&topology)),
+        };
+        match io::stdout().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! `[log]`.
 
-use hooklane_telemetry::LogFormat;
+use hooklane_telemetry::{LogFormat, check_log_level};
 
-use super::table::Table;
+use super::table::{Field, Table};
 use super::value::{Raw, one_of};
 
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -12,7 +12,7 @@ const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", Log
 pub struct LogSettings {
     /// Text or JSON.
     pub format: LogFormat,
-    /// A level or `tracing` directives, where they are set; checked where logging is set up.
+    /// A level or `tracing` directives, where they are set.
     pub level: Option<String>,
 }
 
@@ -30,7 +30,18 @@ pub fn read(table: Table<'_>) -> LogSettings {
             ))
         })
         .unwrap_or(LogFormat::Text);
-    let level = table.read("level");
+    let level = table.field("level").and_then(level);
     table.finish();
     LogSettings { format, level }
+}
+
+fn level(field: Field<'_>) -> Option<String> {
+    let level: String = field.read()?;
+    if check_log_level(&level).is_err() {
+        let remedy =
+            "write error, warn, info, debug or trace, or directives like \"info,hooklane_broker=debug\"";
+        field.problem(format!("{level:?} is no level"), remedy);
+        return None;
+    }
+    Some(level)
 }
