@@ -167,7 +167,7 @@ impl Entry for DeadEntry {
                 }
             }
             DeadEntry::Unreadable { message, .. } => Facts {
-                id: fingerprint::of("unr_", message),
+                id: fingerprint::of("unr_", message, 0),
                 application: None,
                 endpoint: None,
                 event_type: None,

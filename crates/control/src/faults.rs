@@ -225,7 +225,7 @@ impl FaultEntry {
     fn new(fault: Fault, since: Option<Option<UnixMillis>>, trust: Trust) -> FaultEntry {
         let subject = subject(&fault.original.message, trust, DEPTH_MAX);
         FaultEntry {
-            id: fingerprint::of(ID_PREFIX, &fault.original.message),
+            id: fingerprint::of(ID_PREFIX, &fault.original.message, fault.at.0),
             reason: fault.reason,
             detail: fault.detail,
             at: since.unwrap_or(Some(fault.at)),

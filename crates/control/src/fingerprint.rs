@@ -3,17 +3,28 @@
 use hooklane_types::RawMessage;
 use sha2::{Digest, Sha256};
 
+use crate::present;
+
 /// 96 bits: among a million messages two strangers share a name once in 10^17.
 const BYTES: usize = 12;
 
-/// `prefix` and a hash over what never changes while the message lies there. Headers are left out: the broker counts in them.
-pub(crate) fn of(prefix: &str, message: &RawMessage) -> String {
+/// Headers in which the broker counts deliveries while the message lies there.
+const COUNTED_BY_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
+
+/// `prefix` and a hash over what never changes while the message lies there. `at_ms` tells messages apart that were
+/// published twice, byte for byte.
+pub(crate) fn of(prefix: &str, message: &RawMessage, at_ms: i64) -> String {
+    let mut properties = message.properties.clone();
+    properties
+        .headers
+        .retain(|(name, _)| !COUNTED_BY_THE_BROKER.contains(&name.as_str()));
+    let properties = present::properties(&properties).to_string();
     let mut hash = Sha256::new();
-    let id = message.properties.message_id.as_deref().unwrap_or("");
     for part in [
+        &at_ms.to_be_bytes(),
         message.exchange.as_bytes(),
         message.routing_key.as_bytes(),
-        id.as_bytes(),
+        properties.as_bytes(),
         &message.body,
     ] {
         hash.update((part.len() as u64).to_be_bytes());

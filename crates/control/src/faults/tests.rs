@@ -184,6 +184,30 @@ fn garbage_of_any_kind_is_shown_and_has_the_same_id_at_every_look() {
 }
 
 #[test]
+fn faults_that_differ_in_anything_have_different_ids() {
+    // Goal: purging one by its id takes no other with it: not one of another application, nor one that was published again.
+    let id = |application: &str, at| {
+        let mut original = message("events", "invoice.paid", Bytes::from_static(b"{}"));
+        original.properties.headers[0].1 = HeaderValue::Text(application.to_owned());
+        let fault = Fault {
+            reason: FaultReason::UnknownApplication,
+            detail: String::new(),
+            at: UnixMillis(at),
+            original: Original {
+                origin: Origin::Events,
+                message: original,
+            },
+        };
+        read(message("internal", "faults", Internal::Fault(fault).encode()))
+            .facts()
+            .id
+    };
+    assert_eq!(id("a", 1), id("a", 1));
+    assert_ne!(id("a", 1), id("b", 1));
+    assert_ne!(id("a", 1), id("a", 2));
+}
+
+#[test]
 fn the_brokers_note_says_why_and_when_a_message_was_put_aside() {
     // Goal: an expired message names queue and reason, and can be filtered by age.
     let mut expired = message("faults", "invoice.paid", Bytes::new());
