@@ -118,7 +118,12 @@ fn value(from: &HeaderValue) -> Result<AMQPValue, BrokerError> {
 
 /// A delivered message, and how often it was delivered before.
 pub(crate) fn incoming(delivery: Delivery) -> (RawMessage, u64) {
-    let delivery_count = delivery_count(&delivery.properties);
+    // On a first delivery 3.10 passes on whatever a producer wrote into the header.
+    let delivery_count = if delivery.redelivered {
+        delivery_count(&delivery.properties)
+    } else {
+        0
+    };
     let message = RawMessage {
         exchange: delivery.exchange.into(),
         routing_key: delivery.routing_key.into(),
@@ -320,5 +325,19 @@ mod tests {
             );
         }
         assert_eq!(delivery_count(&BasicProperties::default()), 0);
+    }
+
+    #[test]
+    fn a_forged_delivery_count_on_a_first_delivery_means_nothing() {
+        // Goal: no producer sends his messages among the suspects; what the broker gives out again it counts itself.
+        let mut headers = FieldTable::default();
+        headers.insert(DELIVERY_COUNT.into(), AMQPValue::LongLongInt(50));
+        let delivery = |redelivered| {
+            let mut delivery = Delivery::mock(1, "".into(), "a.b".into(), redelivered, Vec::new());
+            delivery.properties = BasicProperties::default().with_headers(headers.clone());
+            delivery
+        };
+        assert_eq!(incoming(delivery(false)).1, 0);
+        assert_eq!(incoming(delivery(true)).1, 50);
     }
 }
