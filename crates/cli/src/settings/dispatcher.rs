@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use hooklane_dispatcher::{DispatcherSettings, UserApplications};
+use hooklane_dispatcher::{DispatcherSettings, EVENT_BYTES_LIMIT, UserApplications};
 use hooklane_types::ApplicationId;
 use hooklane_types::endpoint::{MAX_IN_FLIGHT_DEFAULT, TIMEOUT_DEFAULT};
 
@@ -33,6 +33,8 @@ pub struct FromElsewhere {
     pub prefix: String,
     /// `broker.publish_timeout`.
     pub publish_timeout: Duration,
+    /// `ingest.body_limit`.
+    pub body_bytes_max: usize,
     /// `default_application`.
     pub default_application: ApplicationId,
     /// Of all `[[application]]`.
@@ -51,7 +53,7 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
     let event_bytes_max = table.size(
         "event_bytes_max",
         defaults.event_bytes_max as u64,
-        1..=128 * 1024 * 1024,
+        1..=EVENT_BYTES_LIMIT as u64,
     );
     let settings = DispatcherSettings {
         pod: table.read_or("pod", pod()),
@@ -84,6 +86,13 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
             "bodies_bytes_max",
             "smaller than `event_bytes_max`: no event of that size could be held",
             "make it at least as large as `event_bytes_max`; fifty times is usual",
+        );
+    }
+    if elsewhere.body_bytes_max > settings.event_bytes_max {
+        table.problem(
+            "event_bytes_max",
+            "smaller than `ingest.body_limit`: an event that was accepted would become a fault",
+            "make it at least as large as `body_limit` in [ingest]",
         );
     }
     table.finish();

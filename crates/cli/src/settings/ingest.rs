@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hooklane_dispatcher::EVENT_BYTES_LIMIT;
 use hooklane_ingest::{IngestSettings, SettingsError, TlsSettings, Token};
 use tokio::sync::Notify;
 
@@ -28,11 +29,9 @@ pub fn read(table: Table<'_>, publish_timeout: Duration, is_listening: bool) -> 
     let defaults = IngestSettings::default();
     let seconds = Duration::from_secs;
     let listen = table.read_or("listen", LISTEN_DEFAULT);
-    let size = |key: &str, default: usize| {
-        let size = table.size(key, default as u64, 1..=128 * 1024 * 1024);
-        usize::try_from(size).unwrap_or(usize::MAX)
-    };
-    let body_bytes_max = size("body_limit", defaults.body_bytes_max);
+    // No dispatcher takes a larger event.
+    let body_bounds = 1..=EVENT_BYTES_LIMIT as u64;
+    let body_bytes_max = table.size("body_limit", defaults.body_bytes_max as u64, body_bounds);
     let held = table.size(
         "bodies_held_limit",
         defaults.bodies_held_bytes_max as u64,
@@ -44,7 +43,7 @@ pub fn read(table: Table<'_>, publish_timeout: Duration, is_listening: bool) -> 
         token: token.ok().flatten(),
         allowed_networks: table.list("allow").unwrap_or_default(),
         tls: tls(&table),
-        body_bytes_max,
+        body_bytes_max: usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
         bodies_held_bytes_max: usize::try_from(held).unwrap_or(usize::MAX),
         publish_timeout: table.duration(
             "publish_timeout",

@@ -216,6 +216,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let elsewhere = FromElsewhere {
         prefix: broker.prefix.clone(),
         publish_timeout: broker.publish_timeout,
+        body_bytes_max: ingest.settings.body_bytes_max,
         default_application: application.clone(),
         broker_users: applications.broker_users,
     };

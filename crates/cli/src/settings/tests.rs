@@ -54,6 +54,35 @@ fn an_empty_file_with_a_broker_is_enough() {
     assert!(loaded.registry.knows(&loaded.settings.default_application));
 }
 
+/// Goal: what is accepted can be delivered: no limit lies over what every broker takes, or over the limit of the next step.
+#[test]
+fn sizes_that_a_later_step_would_refuse_are_refused() {
+    let found = |sections: &str| -> Vec<(String, String)> {
+        let found = problems(&format!("{BROKER}{sections}"));
+        found
+            .into_iter()
+            .map(|problem| (problem.key.to_string(), problem.wrong + &problem.remedy))
+            .collect()
+    };
+    let large = found("[dispatcher]\nevent_bytes_max = \"16MiB\"\n");
+    assert!(
+        large.len() == 1 && large[0].0 == "dispatcher.event_bytes_max" && large[0].1.contains("15MiB"),
+        "{large:?}"
+    );
+    let larger = found("[ingest]\nbody_limit = \"16MiB\"\n");
+    assert!(
+        larger.len() == 1 && larger[0].0 == "ingest.body_limit" && larger[0].1.contains("15MiB"),
+        "{larger:?}"
+    );
+    let beyond = found("[ingest]\nbody_limit = \"2MiB\"\n");
+    assert!(
+        beyond.len() == 1 && beyond[0].0 == "dispatcher.event_bytes_max" && beyond[0].1.contains("body_limit"),
+        "{beyond:?}"
+    );
+    let both = "[ingest]\nbody_limit = \"15MiB\"\n[dispatcher]\nevent_bytes_max = \"15MiB\"\n";
+    assert!(load(&format!("{BROKER}{both}")).is_ok());
+}
+
 /// Goal: each mistake is found on its own line, says what is wrong, and how to mend it.
 #[test]
 fn every_mistake_has_its_line_and_its_remedy() {
@@ -227,6 +256,26 @@ fn environment_goes_before_file_and_flags_before_environment() {
     assert_eq!(settings.default_application.as_str(), "acme");
 }
 
+/// Goal: the nodes of a cluster are a list in the file and commas elsewhere; what is wrong with one is told like with a single one.
+#[test]
+fn the_broker_may_have_a_url_for_each_node() {
+    let of = |url: &str| load(&format!("[broker]\nurl = {url}\n"));
+    let two = "amqp://u:p@a/v,amqp://u:p@b/v";
+    for text in [r#"["amqp://u:p@a/v", "amqp://u:p@b/v"]"#.to_owned(), format!("{two:?}")] {
+        let loaded = of(&text).expect("both forms are read");
+        assert_eq!(loaded.settings.broker.url.expect("it is given").expose(), two);
+    }
+    for (text, wrong) in [
+        (r#"[]"#, "empty"),
+        (r#"["amqp://u:hunter2@a/v", "amqp://u:hunter2@b/w"]"#, "another vhost"),
+        (r#"["amqp://u:hunter2@a/v", 7]"#, "a whole number"),
+        (r#""amqp://u:hunter2@a,b/v""#, "several hosts"),
+    ] {
+        let report = of(text).expect_err(text).to_string();
+        assert!(report.contains(wrong) && !report.contains("hunter2"), "{report}");
+    }
+}
+
 #[test]
 fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
     let mut sources = sources(&[
@@ -256,26 +305,6 @@ fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
 /// wrong.
 #[test]
 fn secrets_are_never_shown() {
-/// Goal: the nodes of a cluster are a list in the file and commas elsewhere; what is wrong with one is told like with a single one.
-#[test]
-fn the_broker_may_have_a_url_for_each_node() {
-    let of = |url: &str| load(&format!("[broker]\nurl = {url}\n"));
-    let two = "amqp://u:p@a/v,amqp://u:p@b/v";
-    for text in [r#"["amqp://u:p@a/v", "amqp://u:p@b/v"]"#.to_owned(), format!("{two:?}")] {
-        let loaded = of(&text).expect("both forms are read");
-        assert_eq!(loaded.settings.broker.url.expect("it is given").expose(), two);
-    }
-    for (text, wrong) in [
-        (r#"[]"#, "empty"),
-        (r#"["amqp://u:hunter2@a/v", "amqp://u:hunter2@b/w"]"#, "another vhost"),
-        (r#"["amqp://u:hunter2@a/v", 7]"#, "a whole number"),
-        (r#""amqp://u:hunter2@a,b/v""#, "several hosts"),
-    ] {
-        let report = of(text).expect_err(text).to_string();
-        assert!(report.contains(wrong) && !report.contains("hunter2"), "{report}");
-    }
-}
-
     let right = format!(
         "{BROKER}[ingest]\ntoken = \"hunter2\"\n[egress]\nproxy = \"http://u:hunter2@p:1\"\n[[endpoint]]\nid = \"a\"\nurl = \"https://h/\"\nsecret = \"hunter2\"\nsignature = {{ hmac = {{ header = \"x-s\" }} }}\nbearer_token = \"hunter2\"\nheaders = {{ x-key = \"hunter2\" }}\n"
     );
