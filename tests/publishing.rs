@@ -121,6 +121,8 @@ publish("dotted", message_id="a.b\r\n")
 publish("expiring", message_id="e-1", expiration="60000")
 publish("forged", message_id="f-1", headers={"webhook-id": "msg_forged", "x-hooklane-attempt": 7, "x-hooklane-not-before": 9999999999999, "x-death": []})
 publish("typed", message_id="t-1", type="other.type")
+# A message_id has at most 255 bytes on the wire; a longer id of a producer comes as a CloudEvent's.
+publish("longer", headers={"cloudEvents:specversion": "1.0", "cloudEvents:id": "y" * 300, "cloudEvents:source": "/s", "cloudEvents:type": "a"})
 c.close()
 "#;
     python::code(code)?
@@ -129,9 +131,11 @@ c.close()
         .await?;
     stage.wait_empty("events", SOON).await?;
     stage.wait_empty("deliveries", SOON).await?;
-    stage.receiver.wait_for(7, SOON).await?;
+    stage.receiver.wait_for(8, SOON).await?;
     let requests = stage.receiver.received();
-    for name in ["with", "without", "long", "dotted", "expiring", "forged", "typed"] {
+    for name in [
+        "with", "without", "long", "dotted", "expiring", "forged", "typed", "longer",
+    ] {
         let body = format!("{{\"name\": \"{name}\"}}");
         let found: Vec<_> = requests
             .iter()
