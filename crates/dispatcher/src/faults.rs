@@ -1,7 +1,7 @@
 //! Messages that the pipeline could not handle: on the shelf `faults`, with their original as it was.
 
 use hooklane_types::message::DETAIL_BYTES_MAX;
-use hooklane_types::{Fault, FaultReason, Original, UnixMillis};
+use hooklane_types::{Fault, FaultReason, Internal, Origin, Original, UnixMillis};
 
 use crate::intake::Refusal;
 
@@ -12,8 +12,17 @@ pub(crate) const LARGE_BODY_BYTES: usize = 1024 * 1024;
 /// would hold up everything. What an operator may set as the event limit is kept whole.
 const BODY_BYTES_MAX: usize = crate::settings::EVENT_BYTES_LIMIT;
 
-/// The fault of a message that was refused.
+/// The fault of a message that was refused. A replayed one that is refused again shows what it showed before: the producer's
+/// message, not our envelope around it.
 pub(crate) fn fault(mut refusal: Refusal, mut original: Original, at: UnixMillis) -> Fault {
+    // What killed processes or panicked is not read once more.
+    if original.origin == Origin::Deliveries
+        && refusal.reason != FaultReason::Poison
+        && let Ok(Internal::Suspect(replayed)) = Internal::decode(original.message.body.clone())
+        && matches!(replayed.original.origin, Origin::Events | Origin::Ordered)
+    {
+        original = replayed.original;
+    }
     let body = &mut original.message.body;
     if body.len() > BODY_BYTES_MAX {
         let cut = format!(
@@ -99,6 +108,31 @@ mod tests {
         let cut = with(BODY_BYTES_MAX + 1);
         assert_eq!(cut.original.message.body.len(), BODY_BYTES_MAX);
         assert!(cut.detail.starts_with("only the first"), "{}", cut.detail);
+    }
+
+    #[test]
+    fn a_replayed_fault_that_is_refused_again_shows_the_producers_message() {
+        // Goal: an operator finds application and payload after any number of replays; poison is not read again.
+        let message = |body| hooklane_types::RawMessage {
+            body,
+            ..Default::default()
+        };
+        let first = Original {
+            origin: Origin::Events,
+            message: message(bytes::Bytes::from_static(b"{}")),
+        };
+        let envelope = Internal::Suspect(hooklane_types::Suspect {
+            original: first.clone(),
+            deaths: 0,
+            since: UnixMillis(1),
+        });
+        let replayed = Original {
+            origin: Origin::Deliveries,
+            message: message(envelope.encode()),
+        };
+        let again = |reason| fault(Refusal::new(reason, ""), replayed.clone(), UnixMillis(2)).original;
+        assert_eq!(again(FaultReason::UnknownApplication), first);
+        assert_eq!(again(FaultReason::Poison), replayed);
     }
 
     #[test]

@@ -123,16 +123,17 @@ pub(crate) fn unmatched(event: &Event) {
     );
 }
 
-/// The line of a fault. Text that a producer chose is quoted, so that it cannot forge a line.
+/// The line of a fault. Text that a producer chose is recorded as text: the log quotes or escapes it, so that it cannot forge
+/// a line.
 pub(crate) fn fault(fault: &Fault, event: Option<&EventId>) {
     tracing::warn!(
         event.id = event.map(EventId::as_str),
         reason = fault.reason.name(),
-        detail = ?fault.detail,
+        detail = fault.detail.as_str(),
         queue = ?fault.original.origin,
-        exchange = ?fault.original.message.exchange,
-        routing_key = ?fault.original.message.routing_key,
-        message_id = ?fault.original.message.properties.message_id,
+        exchange = fault.original.message.exchange.as_str(),
+        routing_key = fault.original.message.routing_key.as_str(),
+        message_id = fault.original.message.properties.message_id.as_deref(),
         bytes = fault.original.message.body.len(),
         "message put on the shelf of faults"
     );

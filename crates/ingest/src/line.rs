@@ -99,8 +99,9 @@ impl Line {
         }
     }
 
+    /// In milliseconds, to the microsecond.
     fn duration_ms(&self) -> f64 {
-        self.started.elapsed().as_secs_f64() * 1000.0
+        self.started.elapsed().as_micros() as f64 / 1000.0
     }
 }
 
