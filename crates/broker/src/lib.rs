@@ -7,6 +7,6 @@ pub mod topology;
 
 pub use port::{
     Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,
-    Incoming, Outgoing, Queue, SharedBroker,
+    Incoming, Outgoing, Queue, SUBSTITUTE, SharedBroker, UNREADABLE_HEADER,
 };
 pub use shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};

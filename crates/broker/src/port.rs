@@ -90,6 +90,14 @@ impl Outgoing {
     }
 }
 
+/// Stands where a producer's text (a property, a header's name, a routing key) was not UTF-8: ASCII's SUB, which is made for
+/// that.
+pub const SUBSTITUTE: u8 = 0x1a;
+
+/// Stands in the place of all headers of a message, with the reason as its text, when they cannot be read. A producer that sets
+/// it says the same of its own message.
+pub const UNREADABLE_HEADER: &str = "x-hooklane-unreadable";
+
 /// What went wrong, by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {

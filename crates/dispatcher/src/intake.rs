@@ -3,6 +3,7 @@
 //! Nothing in such a message is believed but what the broker verified (`exchange`, `user_id`); headers of ours on it mean
 //! nothing.
 
+use hooklane_broker::{SUBSTITUTE, UNREADABLE_HEADER};
 use hooklane_types::cloudevent::{self, CloudEvent, Format};
 use hooklane_types::content_type::{CONTENT_TYPE_DEFAULT, check_content_type};
 use hooklane_types::{
@@ -47,6 +48,7 @@ pub(crate) fn read(
     random: [u8; 10],
 ) -> Result<Event, Refusal> {
     check_size(message.body.len(), settings)?;
+    check_readable(message)?;
     let application = application(message, settings)?;
     check_user(message, settings, &application)?;
     match cloud_event(message)? {
@@ -107,6 +109,22 @@ pub(crate) fn check_size(bytes: usize, settings: &DispatcherSettings) -> Result<
         return Err(Refusal::new(FaultReason::TooLarge, detail));
     }
     Ok(())
+}
+
+/// What the broker crate could not hand on as it was published. Event types and content types with its mark are refused by
+/// their own rules, and names of headers that nobody knows mean nothing; but two ids must not become one.
+fn check_readable(message: &RawMessage) -> Result<(), Refusal> {
+    if let Some(why) = message.properties.header(UNREADABLE_HEADER) {
+        return Err(Refusal::malformed(
+            why.as_text().unwrap_or("the headers cannot be read"),
+        ));
+    }
+    match &message.properties.message_id {
+        Some(id) if id.as_bytes().contains(&SUBSTITUTE) => {
+            Err(Refusal::malformed("`message_id` is not UTF-8"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn application(message: &RawMessage, settings: &DispatcherSettings) -> Result<ApplicationId, Refusal> {

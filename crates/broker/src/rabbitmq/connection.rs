@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_rs::TokioRuntime;
+use async_rs::{Runtime, Tokio, TokioRuntime};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::settings::RabbitMqSettings;
 use super::tls;
+use super::transport::{Mended, MendingTokio};
 use super::url::BrokerUrl;
 
 /// lapin's close was seen to hang for ever, once in about 75 runs.
@@ -188,23 +189,27 @@ async fn handshake(
     let connect_timeout = settings.connect_timeout;
     let connect = {
         let socket = socket.clone();
+        let tokio = TokioRuntime::tokio_current();
         // lapin's own connect has no deadline with tokio, so name, TCP and TLS are ours.
-        async move |uri: AMQPUri, runtime: TokioRuntime| {
+        async move |uri: AMQPUri, _: Runtime<MendingTokio>| {
             let transport = async {
                 let plain = AMQPUri {
                     scheme: AMQPScheme::AMQP,
                     ..uri.clone()
                 };
                 let stream = plain
-                    .connect_with_config_async(TLSConfig::default(), &runtime)
+                    .connect_with_config_async(TLSConfig::default(), &tokio)
                     .await?;
                 if let AsyncTcpStream::Plain(tcp) = &stream {
                     socket.remember(tcp.get_ref())?;
                 }
-                match &connector {
-                    Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
-                    None => Ok(stream),
-                }
+                let stream = match &connector {
+                    Some(connector) => stream.into_rustls(connector, &uri.authority.host).await?,
+                    None => stream,
+                };
+                // What lapin takes for plain has its TLS inside.
+                let mended = Mended::new(stream, uri.query.frame_max);
+                Ok(AsyncTcpStream::Plain(mended))
             };
             let timed_out = || std::io::Error::from(std::io::ErrorKind::TimedOut);
             timeout(connect_timeout, transport)
@@ -213,7 +218,7 @@ async fn handshake(
                 .map_err(lapin::Error::from)
         }
     };
-    let runtime = lapin::runtime::default_runtime()?;
+    let runtime = Runtime::new(MendingTokio(Tokio::current()));
     let connecting = Connection::connector(uri, runtime, connect, properties);
     // Twice: once for the transport, which has its own deadline, once for the AMQP handshake.
     match timeout(2 * connect_timeout, connecting).await {

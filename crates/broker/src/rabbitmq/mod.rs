@@ -6,12 +6,14 @@ mod consume;
 mod convert;
 pub mod declare;
 mod publish;
+mod repair;
 mod server;
 mod session;
 pub mod settings;
 mod shelf;
 mod supervisor;
 mod tls;
+mod transport;
 mod url;
 
 pub use settings::{Declare, RabbitMqSettings, Role, SettingsError};

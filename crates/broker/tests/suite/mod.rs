@@ -1,5 +1,7 @@
 //! What every broker behind the port must do. Each function is one behaviour, on an installation of its own.
 
+#[allow(dead_code, reason = "not every test binary writes frames of its own")]
+pub mod foreign;
 #[allow(dead_code, reason = "not every test binary puts load on the broker")]
 pub mod load;
 

@@ -125,6 +125,24 @@ fn what_cannot_be_understood_is_malformed() {
             "content_type",
             Box::new(|m| m.properties.content_type = Some("a/b\r\nx: y".to_owned())),
         ),
+        // What the broker crate makes of text that is no UTF-8, and of headers that cannot be kept.
+        (
+            "message_id",
+            Box::new(|m| m.properties.message_id = Some("caf\u{1a}".to_owned())),
+        ),
+        ("event type", Box::new(|m| m.routing_key = "caf\u{1a}".to_owned())),
+        (
+            "event type",
+            Box::new(|m| m.properties.kind = Some("caf\u{1a}".to_owned())),
+        ),
+        (
+            "content_type",
+            Box::new(|m| m.properties.content_type = Some("caf\u{1a}".to_owned())),
+        ),
+        (
+            "too large",
+            Box::new(|m| m.properties.headers = vec![text(UNREADABLE_HEADER, "the headers are too large")]),
+        ),
     ];
     for (part, change) in cases {
         let refusal = read_default(&message(change)).unwrap_err();
