@@ -222,3 +222,27 @@ async fn retries_never_take_the_room_of_first_attempts() -> Result<()> {
     ensure!(stage.receiver.in_flight() >= 4, "the retries ended meanwhile");
     Ok(())
 }
+
+#[tokio::test]
+async fn attempts_at_once_are_bounded_in_all_and_per_endpoint() -> Result<()> {
+    // Goal: five at once in the process, two at one endpoint, and all arrive. Method: slow answers, 60 events each, the receivers' peaks.
+    let slow = || Reply::ok().after(Duration::from_millis(100));
+    for (more, peak_max) in [("max_in_flight = 100", 5), ("max_in_flight = 2", 2)] {
+        let stage = Stage::new().await?;
+        stage.settings(
+            "[dispatcher]\nin_flight_max = 5\nretries_in_flight_max = 5\n",
+            &stage.endpoint("ep_hook", "/hook", more),
+        )?;
+        stage.receiver.script("/hook", [slow()]);
+        let ingest = stage.ingest().await?;
+        for _ in 0..60 {
+            ingest.publish(&stage.http, "a", "{}").await?;
+        }
+        let _dispatcher = stage.dispatcher().await?;
+        stage.receiver.wait_for(60, SOON * 2).await?;
+        let peak = stage.receiver.in_flight_peak();
+        // One of five may be on its way to its ack at any time.
+        ensure!((2..=peak_max).contains(&peak), "{more}: {peak} at once");
+    }
+    Ok(())
+}

@@ -120,6 +120,66 @@ async fn the_last_failed_attempt_makes_a_dead_letter_that_can_be_replayed() -> R
 }
 
 #[tokio::test]
+async fn a_replay_uses_the_endpoints_settings_of_today() -> Result<()> {
+    // Goal: an endpoint that moved gets its dead letters where it is now. Method: another URL and secret in the file, then a replay.
+    let running = running("retry = []\n").await?;
+    running.stage.receiver.script("/hook", [Reply::status(500)]);
+    let id = running.publish().await?;
+    running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
+    let moved = running
+        .stage
+        .endpoint("ep_hook", "/moved", "headers = { x-now = \"today\" }");
+    running.stage.settings("", &moved)?;
+    for dispatcher in &running.dispatchers {
+        dispatcher
+            .process
+            .wait_for_line("were loaded again", SOON)
+            .await?;
+    }
+    running.stage.run(&["dead", "replay", "--all"]).await?;
+    running.stage.receiver.wait_for_at("/moved", 1, SOON).await?;
+    let request = running.stage.receiver.received_at("/moved").remove(0);
+    assert_eq!(request.webhook_id(), Some(id.as_str()));
+    assert_eq!(request.header("x-now"), Some("today"));
+    assert_eq!(running.stage.receiver.look(|log| log.count_at("/hook")), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delayed_message_without_a_target_holds_up_no_retry() -> Result<()> {
+    // Goal: at-least-once dead-lettering stands still at a message that it can bring nowhere; ours ends on the shelf of faults.
+    // Method: such a message in front of a retry in the same queue of the ladder.
+    let running = running("retry = [\"1s\"]\n").await?;
+    let code = r#"
+import os, pika
+c = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+ch = c.channel(); ch.confirm_delivery()
+for level in [500, 1000, 2000]:
+    ch.basic_publish("hooklane.delay.%d" % level, "nowhere", b"x", pika.BasicProperties(delivery_mode=2))
+c.close()
+"#;
+    let script = hooklane_testkit::python::code(code)?;
+    script
+        .env("AMQP_URL", &running.stage.broker_url)
+        .run_ok(SOON)
+        .await?;
+    running
+        .stage
+        .receiver
+        .script("/hook", [Reply::status(500), Reply::ok()]);
+    let id = running.publish().await?;
+    running.stage.receiver.wait_for(2, SOON).await?;
+    assert_delay(running.gaps(&id)[0], Duration::from_secs(1));
+    running
+        .stage
+        .wait_depth("faults", SOON, |depth| depth == 3)
+        .await?;
+    let list = running.stage.run(&["faults", "list", "--format", "json"]).await?;
+    assert_eq!(list.matches("\"unroutable\"").count(), 3, "{list}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn retry_after_of_a_429_is_a_minimum() -> Result<()> {
     // Goal: the schedule says 1 s, the endpoint 4 s: 4 s it is.
     let running = running(QUICK).await?;
