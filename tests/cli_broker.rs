@@ -166,6 +166,28 @@ async fn a_running_dispatcher_follows_its_file() -> Result<()> {
     Ok(())
 }
 
+/// Goal: the default file that vanishes under a process is a bad file, not one without endpoints: whatever waits for an
+/// endpoint would be given up. The broker's URL comes from elsewhere, so that nothing else is missing.
+#[tokio::test]
+async fn a_default_file_that_vanishes_removes_no_endpoint() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.settings("", &stage.endpoint("first", "/first", ""))?;
+    let process = stage
+        .hooklane(&[
+            "dispatcher",
+            "--listen",
+            "127.0.0.1:0",
+            "--broker",
+            &stage.broker_url,
+        ])?
+        .start()?;
+    process.wait_for_line("listening on http", SOON).await?;
+    std::fs::remove_file(stage.file())?;
+    let said = process.wait_for_line("hooklane.toml", SOON).await?;
+    ensure!(said.text.contains("the settings file is bad"), "{}", said.text);
+    Ok(())
+}
+
 /// Goal: a secret's file is replaced and SIGHUP sent: the next event bears the new signature, without a restart. A bad file then
 /// changes nothing, and is counted.
 #[tokio::test]
@@ -270,15 +292,21 @@ async fn check_looks_at_settings_and_broker_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Goal: a certificate that is not there is found before the first attempt, and a wrong level of the log with all the rest.
+/// Goal: a certificate that is not there and an address that is refused are found before the first attempt, and a wrong level
+/// of the log with all the rest.
 #[tokio::test]
-async fn check_finds_files_that_are_missing_and_a_level_that_is_none() -> Result<()> {
+async fn check_finds_what_would_fail_every_attempt_and_a_level_that_is_none() -> Result<()> {
     let stage = Stage::new().await?;
     let endpoint = stage.endpoint("orders", "/hook", "ca_file = \"gone.pem\"");
-    stage.settings("[log]\nlevel = \"loud,,==\"\n", &endpoint)?;
+    let sections = "[log]\nlevel = \"loud,,==\"\n[egress]\nhttps_only = false\n";
+    stage.settings(sections, &endpoint)?;
     let ended = stage.hooklane(&["check"])?.run(SOON).await?;
-    ensure!(ended.stderr.contains("2 problems were found"), "{}", ended.stdout);
-    for found in ["endpoint orders: ca_file ", "log.level: \"loud,,==\" is no level"] {
+    ensure!(ended.stderr.contains("3 problems were found"), "{}", ended.stdout);
+    for found in [
+        "endpoint orders: ca_file ",
+        "endpoint orders: 127.0.0.1 is a loopback address",
+        "log.level: \"loud,,==\" is no level",
+    ] {
         ensure!(ended.stdout.contains(found), "{found} in {}", ended.stdout);
     }
     Ok(())

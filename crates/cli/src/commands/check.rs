@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict, check};
 use hooklane_broker::rabbitmq::{RabbitMqSettings, Role as BrokerRole};
+use hooklane_egress::guard::judge;
 use hooklane_types::Endpoint;
+use ipnet::IpNet;
+use url::Host;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags};
@@ -118,12 +122,10 @@ fn of_settings(sources: &Sources, loaded: &Loaded, is_right: bool) -> Vec<Findin
             remedy,
         ));
     }
-    findings.extend(
-        loaded
-            .registry
-            .endpoints()
-            .flat_map(|endpoint| of_files(endpoint)),
-    );
+    for endpoint in loaded.registry.endpoints() {
+        findings.extend(of_files(endpoint));
+        findings.extend(of_address(endpoint, &loaded.settings.egress.allowed_networks));
+    }
     let mode = path.and_then(|path| Some(std::fs::metadata(path).ok()?.permissions().mode()));
     if mode.is_some_and(|mode| mode & READABLE_BY_ALL != 0) && loaded.holds_secrets() {
         let what = format!("{name} holds secrets and can be read by every user of the machine");
@@ -157,6 +159,24 @@ fn of_files(endpoint: &Endpoint) -> Vec<Finding> {
             })
         })
         .collect()
+}
+
+/// What a name leads to is known at each connection only; an address is known now.
+fn of_address(endpoint: &Endpoint, allowed: &[IpNet]) -> Option<Finding> {
+    let address = match endpoint.url.host()? {
+        Host::Ipv4(address) => IpAddr::V4(address),
+        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Domain(_) => return None,
+    };
+    let blocked = judge(address, allowed).err()?;
+    Some(Finding {
+        verdict: Verdict::Problem,
+        what: format!(
+            "endpoint {}: {blocked}, where no endpoint may be: every attempt fails",
+            endpoint.id
+        ),
+        remedy: format!("give another URL, or allow it: `allow = [\"{address}\"]` in [egress]"),
+    })
 }
 
 fn print(finding: &Finding) {

@@ -43,15 +43,17 @@ pub enum Look {
 }
 
 impl Watch {
-    /// Begins with what was loaded at the start.
+    /// Begins with what was loaded at the start. A file that was there then has to stay: without this, the default one that
+    /// vanishes would be no file at all, with no endpoint in it, and whatever waits for one would be given up.
     pub fn new(
-        sources: Sources,
+        mut sources: Sources,
         role: Role,
         loaded: Loaded,
         metrics: Arc<Metrics>,
     ) -> (Watch, watch::Receiver<Arc<Registry>>) {
         metrics.set(Metric::ConfigEndpoints, &[], loaded.endpoint_count as f64);
         let (registry, followed) = watch::channel(loaded.registry);
+        sources.file = sources.path();
         let watch = Watch {
             sources,
             role,
