@@ -44,10 +44,15 @@ impl Gate {
         *self.stuck.borrow() == 0 && *self.state.borrow() == BrokerState::Connected
     }
 
-    /// A publish is stuck: nothing new starts until it is no more.
-    pub(crate) fn stuck(&self) -> Stuck<'_> {
-        self.stuck.send_modify(|count| *count += 1);
-        Stuck(&self.stuck)
+    /// A publish is stuck: nothing new starts until it is no more. Says also whether it is the first: what holds one up holds
+    /// up all, and need be told once.
+    pub(crate) fn stuck(&self) -> (Stuck<'_>, bool) {
+        let mut is_first = false;
+        self.stuck.send_modify(|count| {
+            is_first = *count == 0;
+            *count += 1;
+        });
+        (Stuck(&self.stuck), is_first)
     }
 }
 
@@ -70,7 +75,8 @@ mod tests {
         let opened = async { gate.open().await };
         tokio::pin!(opened);
         assert!(futures_util::poll!(&mut opened).is_pending());
-        let stuck = gate.stuck();
+        let (stuck, is_first) = gate.stuck();
+        assert!(is_first && !gate.stuck().1);
         broker.send_replace(BrokerState::Connected);
         assert!(futures_util::poll!(&mut opened).is_pending());
         drop(stuck);

@@ -117,8 +117,13 @@ impl Settle {
                 Ok(()) => return Ok(()),
                 Err(BrokerError::ShutDown) => return Err(GivenBack),
                 Err(error) if stuck.is_none() => {
-                    tracing::warn!(destination = ?to, %error, "an outcome could not be published; no attempt starts until it is");
-                    stuck = Some(self.gate.stuck());
+                    let (held, is_first) = self.gate.stuck();
+                    stuck = Some(held);
+                    if is_first {
+                        tracing::warn!(destination = ?to, %error, "an outcome could not be published; no attempt starts until it is");
+                    } else {
+                        tracing::debug!(destination = ?to, %error, "another outcome could not be published");
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(destination = ?to, %error, "an outcome still could not be published")
