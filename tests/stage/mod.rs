@@ -2,6 +2,8 @@
 //! file in a directory of its own.
 #![allow(dead_code)] // every test file includes it and uses its own part
 
+pub mod load;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -76,7 +76,9 @@ fn sizes_that_a_later_step_would_refuse_are_refused() {
     );
     let beyond = found("[ingest]\nbody_limit = \"2MiB\"\n");
     assert!(
-        beyond.len() == 1 && beyond[0].0 == "dispatcher.event_bytes_max" && beyond[0].1.contains("body_limit"),
+        beyond.len() == 1
+            && beyond[0].0 == "dispatcher.event_bytes_max"
+            && beyond[0].1.contains("body_limit"),
         "{beyond:?}"
     );
     let both = "[ingest]\nbody_limit = \"15MiB\"\n[dispatcher]\nevent_bytes_max = \"15MiB\"\n";
@@ -261,13 +263,19 @@ fn environment_goes_before_file_and_flags_before_environment() {
 fn the_broker_may_have_a_url_for_each_node() {
     let of = |url: &str| load(&format!("[broker]\nurl = {url}\n"));
     let two = "amqp://u:p@a/v,amqp://u:p@b/v";
-    for text in [r#"["amqp://u:p@a/v", "amqp://u:p@b/v"]"#.to_owned(), format!("{two:?}")] {
+    for text in [
+        r#"["amqp://u:p@a/v", "amqp://u:p@b/v"]"#.to_owned(),
+        format!("{two:?}"),
+    ] {
         let loaded = of(&text).expect("both forms are read");
         assert_eq!(loaded.settings.broker.url.expect("it is given").expose(), two);
     }
     for (text, wrong) in [
         (r#"[]"#, "empty"),
-        (r#"["amqp://u:hunter2@a/v", "amqp://u:hunter2@b/w"]"#, "another vhost"),
+        (
+            r#"["amqp://u:hunter2@a/v", "amqp://u:hunter2@b/w"]"#,
+            "another vhost",
+        ),
         (r#"["amqp://u:hunter2@a/v", 7]"#, "a whole number"),
         (r#""amqp://u:hunter2@a,b/v""#, "several hosts"),
     ] {

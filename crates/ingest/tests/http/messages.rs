@@ -100,13 +100,20 @@ async fn an_idempotency_key_makes_a_repeat_harmless_where_no_event_id_does() {
         let answer = connection.request("POST", PATH, headers, body).await;
         assert_eq!(answer.status, 202, "{answer:?}");
     }
-    let ids: Vec<_> = broker.published().iter().map(|event| event.id.to_string()).collect();
+    let ids: Vec<_> = broker
+        .published()
+        .iter()
+        .map(|event| event.id.to_string())
+        .collect();
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[0], ids[2]);
     assert_ne!(ids[0], ids[3]);
     assert_eq!(ids[3], ids[4]);
     // A dispatcher claims what has a producer's id only.
-    assert_eq!(broker.published()[0].producer_id.as_ref().unwrap().as_str(), "k-1");
+    assert_eq!(
+        broker.published()[0].producer_id.as_ref().unwrap().as_str(),
+        "k-1"
+    );
 
     let long = format!("idempotency-key: {}", "k".repeat(1025));
     for headers in [&["idempotency-key: "][..], &[key, key][..], &[long.as_str()][..]] {
