@@ -211,14 +211,14 @@ async fn without_a_token_nobody_publishes_and_none_listens_outside() -> Result<(
     // Goal: 401 without or with a wrong token; listening on all interfaces without a token is refused at start.
     let stage = Stage::new().await?;
     stage.settings(
-        "[ingest]\ntoken = \"let me in\"\n",
+        "[ingest]\ntoken = \"let-me-in\"\n",
         &stage.endpoint("ep_hook", "/hook", ""),
     )?;
     let ingest = stage.ingest().await?;
     let body = r#"{"eventType":"a","payload":{}}"#.to_owned();
     assert_eq!(ingest.post(&stage.http, "acme", body.clone()).await?.0, 401);
     let url = format!("{}/api/v1/app/acme/msg", ingest.url);
-    for (token, status) in [("wrong", 401), ("let me in", 202)] {
+    for (token, status) in [("wrong", 401), ("let-me-in", 202)] {
         let answer = stage
             .http
             .post(&url)
