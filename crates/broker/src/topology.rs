@@ -181,15 +181,10 @@ fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
         arguments.extend(dead_letters_to(Exchange::Lanes));
         queues.push(quorum(names.delay(level), arguments));
     }
+    // Quorum queues as well: a classic one is gone with its node, and nothing could be declared until that is back.
     for shelf in [Queue::Dead, Queue::Faults] {
-        let arguments = vec![
-            ("x-queue-type", Argument::Text("classic".to_owned())),
-            ("x-max-length", Argument::Number(1)),
-        ];
-        queues.push(QueueSpec {
-            name: names.holder(shelf),
-            arguments,
-        });
+        let one = vec![("x-max-length", Argument::Number(1))];
+        queues.push(quorum(names.holder(shelf), one));
     }
     queues
 }
@@ -284,15 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn every_quorum_queue_has_the_high_delivery_limit() {
-        // Goal: RabbitMQ 4 would drop messages after 20 deliveries by default.
+    fn every_queue_is_replicated_and_has_the_high_delivery_limit() {
+        // Goal: no queue depends on one node; and RabbitMQ 4 would drop messages after 20 deliveries by default.
         for queue in &topology().queues {
-            if argument(&queue.arguments, "x-queue-type") == Some(&Argument::Text("quorum".into())) {
-                assert_eq!(
-                    argument(&queue.arguments, "x-delivery-limit"),
-                    Some(&Argument::Number(1_000_000))
-                );
-            }
+            let found = ["x-queue-type", "x-delivery-limit"].map(|name| argument(&queue.arguments, name));
+            let wanted = [Argument::Text("quorum".into()), Argument::Number(1_000_000)];
+            assert_eq!(found, wanted.each_ref().map(Some), "{}", queue.name);
         }
     }
 

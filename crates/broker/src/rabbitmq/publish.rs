@@ -36,6 +36,12 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// A channel that the broker closes at once must not be opened again in a tight loop.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+/// A channel that was refused a publish is replaced when it is as old as this. A queue that is full refuses on the new one too; but
+/// RabbitMQ 3.10 also refuses, for as long as the channel lives, when the queue's leader was gone at its first publish (seen after a
+/// node was killed).
+const RENEW_AFTER: Duration = Duration::from_secs(1);
+/// How long nothing is sent, so that what is in flight is confirmed before that. It is milliseconds; else the channel stays.
+const RENEW_WAIT: Duration = Duration::from_secs(1);
 
 /// What is published, in AMQP's terms.
 pub(crate) struct Message {
@@ -167,11 +173,24 @@ struct PublishTask {
 type Answered = (u64, lapin::Result<Confirmation>);
 
 /// What was handed to lapin on one channel.
-#[derive(Default)]
 struct Flight {
     requests: BTreeMap<u64, Request>,
     confirms: FuturesUnordered<BoxFuture<'static, Answered>>,
     next: u64,
+    /// When the channel was opened, or was last found to be better kept.
+    since: Instant,
+    /// A publish was refused since then.
+    refused: bool,
+    /// Since when nothing is sent, because the channel is to be replaced.
+    resting: Option<Instant>,
+}
+
+/// What to do with a channel before more is sent on it.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Send,
+    Rest,
+    Replace,
 }
 
 impl PublishTask {
@@ -194,7 +213,7 @@ impl PublishTask {
                     continue;
                 }
             };
-            let mut flight = Flight::default();
+            let mut flight = Flight::new();
             let ended = stop
                 .run_until_cancelled(self.serve(&live, &channel, &mut flight))
                 .await;
@@ -222,7 +241,16 @@ impl PublishTask {
     async fn serve(&mut self, live: &Live, channel: &Channel, flight: &mut Flight) -> Option<lapin::Error> {
         let mut sweep = sweep();
         loop {
-            self.send_waiting(channel, flight).await;
+            match flight.turn() {
+                Turn::Send => self.send_waiting(channel, flight).await,
+                Turn::Rest => {}
+                Turn::Replace => {
+                    debug!("a publish was refused: the publishing channel is replaced");
+                    // Nothing depends on it any more; it goes with its connection at the latest.
+                    let _ = timeout(OPEN_TIMEOUT, channel.close(200, "OK".into())).await;
+                    return None;
+                }
+            }
             tokio::select! {
                 Some((id, result)) = flight.confirms.next(), if !flight.confirms.is_empty() => {
                     if let Err(error) = settle(flight, id, result) {
@@ -301,6 +329,31 @@ impl PublishTask {
 }
 
 impl Flight {
+    fn new() -> Flight {
+        Flight {
+            requests: BTreeMap::new(),
+            confirms: FuturesUnordered::new(),
+            next: 0,
+            since: Instant::now(),
+            refused: false,
+            resting: None,
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        if !self.refused || self.since.elapsed() < RENEW_AFTER {
+            return Turn::Send;
+        }
+        if self.requests.is_empty() {
+            return Turn::Replace;
+        }
+        if self.resting.get_or_insert_with(Instant::now).elapsed() < RENEW_WAIT {
+            return Turn::Rest;
+        }
+        (self.since, self.refused, self.resting) = (Instant::now(), false, None);
+        Turn::Send
+    }
+
     async fn start(&mut self, channel: &Channel, request: Request) {
         if request.reply.is_closed() {
             return;
@@ -340,7 +393,10 @@ impl Flight {
 fn settle(flight: &mut Flight, id: u64, result: lapin::Result<Confirmation>) -> lapin::Result<()> {
     let answer = match result? {
         Confirmation::Ack(_) => Ok(()),
-        Confirmation::Nack(_) => Err(BrokerError::Full),
+        Confirmation::Nack(_) => {
+            flight.refused = true;
+            Err(BrokerError::Full)
+        }
         // The channel was put into confirm mode before anything was sent.
         Confirmation::NotRequested => Err(BrokerError::Refused("the channel has no confirms".to_owned())),
     };
