@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, Ingest, RECOVERY, SOON, Stage, assert_all_arrived};
 
-/// Publishers at once.
-const PUBLISHERS: usize = 16;
+/// Publishers at once, beside trouble.
+pub const PUBLISHERS: usize = 16;
 /// What each rests between two events: some hundred a second in all, which leaves the machine to what is tested.
 const REST: Duration = Duration::from_millis(40);
 /// After a refusal.
