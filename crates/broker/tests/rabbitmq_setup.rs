@@ -51,6 +51,15 @@ async fn user(vhost: &Vhost, actor: Actor) -> Result<User> {
     vhost.user(actor.name(), rights).await
 }
 
+/// What dispatchers measure and `hooklane status` shows.
+async fn depths(broker: &SharedBroker) -> Result<()> {
+    for queue in Queue::ALL {
+        broker.depth(queue).await?;
+    }
+    broker.delay_depths().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_least_rights_are_enough_and_no_more() -> Result<()> {
     // Goal: what `hooklane topology` prints lets each role do its work, and ingest nothing but publish.
@@ -85,8 +94,8 @@ async fn the_least_rights_are_enough_and_no_more() -> Result<()> {
         dispatcher
             .publish(Destination::Internal(queue), internal("x"), PATIENCE)
             .await?;
-        dispatcher.depth(queue).await?;
     }
+    depths(&dispatcher).await?;
     let mut control = dispatcher.listen();
     let heard = async {
         // A listener says not when it listens.
@@ -115,6 +124,7 @@ async fn the_least_rights_are_enough_and_no_more() -> Result<()> {
         Role::Operator,
         &user(&vhost, Actor::Operator).await?.url,
     )?)?;
+    depths(&operator).await?;
     let mut shelf = operator.consume(Queue::Dead, options(1));
     next(&mut shelf).await?.ack.ack().await?;
     operator

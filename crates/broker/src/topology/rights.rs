@@ -70,16 +70,20 @@ impl Rights {
                 write: pattern("ingest"),
                 read: NOTHING.into(),
             },
-            // Its own listening queue at `control` is declared, bound and consumed by each process.
+            // Its own listening queue at `control` is declared, bound and consumed by each process. `dead` and `faults`, and the
+            // queues in the operator's list of what it may write: from RabbitMQ 4.2.6 on, looking at a queue's depth needs some
+            // right on it, and this is the one that takes no message out.
             Actor::Dispatcher => Rights {
                 configure: pattern("control\\..+"),
-                write: pattern("internal|control|control\\..+|delay\\.[0-9]+"),
+                write: pattern("internal|control|control\\..+|delay\\.[0-9]+|dead|faults"),
                 read: pattern("events|ordered|deliveries|suspects|control|control\\..+"),
             },
             // Replays go to `internal` or `ingest`; raw faults go back to where they were published.
             Actor::Operator => Rights {
                 configure: pattern("control\\..+|(dead|faults)\\.lock"),
-                write: pattern("events|ordered|ingest|internal|control|control\\..+"),
+                write: pattern(
+                    "events|ordered|ingest|internal|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
+                ),
                 read: pattern("control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
             },
             Actor::Declarer => Rights {
