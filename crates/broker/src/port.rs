@@ -196,7 +196,7 @@ pub struct AckError;
 /// is there. Dropping it closes its channel, which gives back what was not acked.
 #[async_trait]
 pub trait Consumption: Send {
-    /// The next message; waits while there is none or no connection. `None` only after the broker was shut down.
+    /// The next message; waits while there is none or no connection. `None` only after the broker was shut down or broke down.
     /// Cancel safe.
     async fn next(&mut self) -> Option<Incoming>;
 
@@ -211,7 +211,8 @@ pub trait Consumption: Send {
 /// A broker, RabbitMQ or embedded. Cloned by `Arc`; all methods may be called from many tasks at once.
 #[async_trait]
 pub trait Broker: Send + Sync {
-    /// Publishes and waits for the confirm, at most `within`. Many calls at once share a channel, their number is bounded.
+    /// Publishes and waits for the confirm, at most `within`. Many calls at once share a channel, their number is bounded: beyond
+    /// that they wait, and may overtake each other. Who needs an order waits for each confirm before the next publish.
     ///
     /// # Errors
     /// See [`BrokerError`]. After `Unconfirmed` the message may still arrive.
@@ -235,7 +236,8 @@ pub trait Broker: Send + Sync {
     /// See [`BrokerError`].
     async fn delay_depths(&self) -> Result<Vec<Depth>, BrokerError>;
 
-    /// State of the publishing connection, followed.
+    /// State of the publishing connection, followed. Closed once the broker has ended: after `shut_down`, or because a task that
+    /// it needs died; then publishes end with [`BrokerError::ShutDown`] and consumptions with `None`.
     fn state(&self) -> watch::Receiver<BrokerState>;
 
     /// State of the consuming connection, followed. `Connected` while nothing is consumed.

@@ -137,6 +137,15 @@ struct Worker {
     stop: CancellationToken,
 }
 
+/// When the task ends, by a panic too, whoever waits for messages is told.
+struct Closing(Arc<Buffer>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 enum Next {
     Subscribe,
     After(Duration),
@@ -166,6 +175,7 @@ struct Open {
 
 impl Worker {
     async fn run(mut self) {
+        let _closing = Closing(self.buffer.clone());
         let mut next = Next::Subscribe;
         loop {
             next = match next {
@@ -175,7 +185,6 @@ impl Worker {
                 Next::Stop => break,
             };
         }
-        self.buffer.close();
     }
 
     fn name(&self) -> &str {

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
 use consume::{Source, subscription};
 use publish::{Message, Publisher};
@@ -75,12 +76,12 @@ impl RabbitMq {
             last_error: "not yet connected".to_owned(),
         };
         let (publishing, task) = Supervised::new(shared.clone(), PUBLISH, not_yet, stop.clone());
-        tasks.spawn(task);
+        tasks.spawn(essential(task, stop.clone()));
         let (consuming, task) =
             Supervised::new(shared.clone(), CONSUME, BrokerState::Connected, stop.clone());
-        tasks.spawn(task);
+        tasks.spawn(essential(task, stop.clone()));
         let (publisher, task) = Publisher::new(shared.clone(), publishing.clone(), stop.clone());
-        tasks.spawn(task);
+        tasks.spawn(essential(task, stop.clone()));
         match role {
             Role::Ingest => publishing.want(),
             Role::Dispatcher => {
@@ -192,6 +193,17 @@ impl RabbitMq {
     }
 }
 
+/// Without one of these tasks the others would wait for ever: when it ends, by a panic too, everything ends as after
+/// [`Broker::shut_down`], and whoever uses it can say so.
+async fn essential(task: impl Future<Output = ()>, stop: CancellationToken) {
+    let all = stop.clone().drop_guard();
+    task.await;
+    if !stop.is_cancelled() {
+        error!("a task of the broker connection ended by itself; the connection is given up");
+    }
+    drop(all);
+}
+
 impl Drop for RabbitMq {
     fn drop(&mut self) {
         // Its tasks hold what they need, but nobody would end them.
@@ -251,5 +263,28 @@ impl Broker for RabbitMq {
         self.tasks.close();
         // What hangs ends with the process.
         let _ = timeout(SHUT_DOWN_TIMEOUT, self.tasks.wait()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_dies_ends_all() {
+        // Goal: by a panic or by itself, nothing that waits for it waits for ever.
+        let dies = async |task: futures_util::future::BoxFuture<'static, ()>| {
+            let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+            let waiting = stop.clone();
+            tasks.spawn(essential(async move { waiting.cancelled().await }, stop.clone()));
+            tasks.spawn(essential(task, stop.clone()));
+            tasks.close();
+            timeout(Duration::from_secs(10), tasks.wait())
+                .await
+                .expect("all ended");
+            assert!(stop.is_cancelled());
+        };
+        dies(Box::pin(async { panic!("on purpose") })).await;
+        dies(Box::pin(async {})).await;
     }
 }

@@ -503,7 +503,12 @@ pub async fn a_shut_down_broker_says_so(bench: &impl Bench) -> Result<()> {
         .publish(Destination::IngestedEvents, internal("x"), PATIENCE)
         .await?;
     let held = next(&mut consumption).await?;
+    let mut state = broker.state();
     broker.shut_down().await;
+    let closed = async { while state.changed().await.is_ok() {} };
+    timeout(PATIENCE, closed)
+        .await
+        .context("the state is followed for ever")?;
     ensure!(timeout(PATIENCE, consumption.next()).await?.is_none());
     ensure!(held.ack.ack().await.is_err());
     let refused = broker

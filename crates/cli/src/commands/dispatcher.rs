@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, listen, readiness, run_beside};
+use super::service::{ListenSetting, Signals, announce, broker_lives, listen, readiness, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -60,6 +60,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (watch, registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(signals.clone().follow());
+    tasks.spawn(broker_lives(broker.clone()));
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     announce(&listener, "http")?;
     tasks.spawn(operations(

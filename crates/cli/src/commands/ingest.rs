@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, listen, run_beside};
+use super::service::{ListenSetting, Signals, announce, broker_lives, listen, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -58,6 +58,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(signals.clone().follow());
+    tasks.spawn(broker_lives(broker.clone()));
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let scheme = if section.settings.tls.is_some() {
         "https"

@@ -123,6 +123,14 @@ async fn forced_end(now: &CancellationToken) {
     tokio::time::sleep(END_AT_ONCE).await;
 }
 
+/// An essential task: ends, with an error, when the broker's own tasks have ended without being told to. No connection is ever
+/// made again then.
+pub async fn broker_lives(broker: SharedBroker) -> anyhow::Result<()> {
+    let mut state = broker.state();
+    while state.changed().await.is_ok() {}
+    bail!("the connection to the broker was given up: a task that keeps it broke down")
+}
+
 /// Whether a process can work, by its broker connections.
 pub fn readiness(broker: &SharedBroker, stop: &CancellationToken) -> Readiness {
     if stop.is_cancelled() {
@@ -143,4 +151,30 @@ pub fn readiness(broker: &SharedBroker, stop: &CancellationToken) -> Readiness {
         }
     }
     Readiness::Ready
+}
+
+#[cfg(test)]
+mod tests {
+    use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
+    use hooklane_telemetry::Metrics;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_ends_by_itself_ends_the_process_with_an_error() {
+        // Goal: the service alone would wait for ever; nothing listens at port 1, which the broker's tasks survive.
+        let settings = RabbitMqSettings::new(Role::Ingest, "amqp://guest:guest@127.0.0.1:1").unwrap();
+        let broker: SharedBroker = RabbitMq::start(settings, Arc::new(Metrics::new())).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(broker_lives(broker.clone()));
+        let signals = Signals::default();
+        let service = std::future::pending::<Result<(), std::io::Error>>();
+        let process = run_beside(service, tasks, &signals);
+        let (ended, ()) = tokio::join!(
+            tokio::time::timeout(Duration::from_secs(30), process),
+            broker.shut_down()
+        );
+        let error = ended.expect("it ended").unwrap_err();
+        assert!(error.to_string().contains("broker was given up"), "{error}");
+    }
 }
