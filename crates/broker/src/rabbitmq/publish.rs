@@ -242,7 +242,7 @@ impl PublishTask {
         let mut sweep = sweep();
         loop {
             match flight.turn() {
-                Turn::Send => self.send_waiting(channel, flight).await,
+                Turn::Send => self.send_waiting(live, channel, flight).await,
                 Turn::Rest => {}
                 Turn::Replace => {
                     debug!("a publish was refused: the publishing channel is replaced");
@@ -273,7 +273,11 @@ impl PublishTask {
         }
     }
 
-    async fn send_waiting(&mut self, channel: &Channel, flight: &mut Flight) {
+    async fn send_waiting(&mut self, live: &Live, channel: &Channel, flight: &mut Flight) {
+        // What is handed to lapin now would count as sent, and could not be told from what may arrive.
+        if live.lost.is_cancelled() {
+            return;
+        }
         // lapin would queue without bound while the broker blocks the connection.
         if matches!(&*self.state.borrow(), BrokerState::Blocked { .. }) {
             return;
