@@ -27,12 +27,12 @@ async fn captures_both_streams_and_the_exit_status() -> Result<()> {
 #[tokio::test]
 async fn waits_for_lines_of_the_past_and_of_the_future() -> Result<()> {
     // Goal: a line is found whenever it was written, after a mark only new ones are, and a missing one fails with what there was.
-    let process = shell("trap 'echo again' HUP; echo ready; sleep 60 & while :; do wait; done").start()?;
+    let process = shell("trap 'echo again' USR1; echo ready; sleep 60 & while :; do wait; done").start()?;
     process.wait_for_line("ready", WAIT).await?;
     ensure!(process.wait_for_line("ready", WAIT).await?.stream == Stream::Stdout);
     let mark = process.output().mark();
     eventually("the signal to be handled", WAIT, || async {
-        process.signal(Signal::HUP)?;
+        process.signal(Signal::USR1)?;
         process
             .output()
             .wait_for_after(mark, "again", Duration::from_millis(200))
