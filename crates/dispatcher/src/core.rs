@@ -96,6 +96,11 @@ pub(crate) struct InHand<'a> {
 }
 
 impl<'a> InHand<'a> {
+    /// Whether what an attempt needs beside its place is there still.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.core.is_stopping() && self.core.settle.is_ready() && self.ack.is_live()
+    }
+
     /// Waits for everything that an attempt needs before its endpoint is looked at: the broker takes its outcome, and
     /// there is room for it. A process that stops begins none.
     pub(crate) async fn may_attempt(&self) -> Result<SemaphorePermit<'a>, GivenBack> {

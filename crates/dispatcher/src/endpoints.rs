@@ -33,7 +33,7 @@ pub(crate) struct Moment {
 /// How an endpoint stands, asked before an attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Standing {
-    /// Serve it.
+    /// Serve it; where no attempt may begin all the same: it is over its limit.
     Well,
     /// It answered 410.
     Gone,
@@ -89,6 +89,24 @@ impl Drop for Slot {
     }
 }
 
+impl State {
+    fn must_be_well(&mut self, endpoint: &Endpoint, now: Moment) -> Result<(), Standing> {
+        if self.gone {
+            return Err(Standing::Gone);
+        }
+        match self.paused_until {
+            Some(until) if until > now.wall => return Err(Standing::Paused { until }),
+            _ => self.paused_until = None,
+        }
+        match self.health.sick_since(now.monotonic_ms) {
+            Some(since_ms) => Err(Standing::Sick {
+                until_ms: since_ms.saturating_add(endpoint.timeout.as_millis() as u64),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl EndpointState {
     fn new(label: Arc<str>, slots_max: u32) -> EndpointState {
         EndpointState {
@@ -116,52 +134,45 @@ impl EndpointState {
         }
     }
 
-    /// How the endpoint stands now.
-    pub(crate) fn standing(&self, endpoint: &Endpoint, now: Moment) -> Standing {
-        let mut state = self.lock();
-        if state.gone {
-            return Standing::Gone;
-        }
-        match state.paused_until {
-            Some(until) if until > now.wall => return Standing::Paused { until },
-            _ => state.paused_until = None,
-        }
-        match state.health.sick_since(now.monotonic_ms) {
-            Some(since_ms) => Standing::Sick {
-                until_ms: since_ms.saturating_add(endpoint.timeout.as_millis() as u64),
-            },
-            None => Standing::Well,
-        }
-    }
-
-    /// A free place for an attempt, waited for where that is to be expected soon. None: over the limit.
-    pub(crate) async fn slot(self: &Arc<Self>, now: Moment, deadline: Duration) -> Option<Slot> {
+    /// A free place for an attempt at an endpoint that is well, waited for where that is to be expected soon. What was heard of
+    /// the endpoint meanwhile holds: no attempt begins after a 410, a pause or an attempt that hangs.
+    ///
+    /// # Errors
+    /// How it stands when no attempt may begin; [`Standing::Well`] means over its limit.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        moment: impl Fn() -> Moment,
+        wait_max: Duration,
+    ) -> Result<Slot, Standing> {
         let (slots, waiting_max) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            let now = moment();
+            state.must_be_well(endpoint, now)?;
+            if let Ok(permit) = state.slots.clone().try_acquire_owned() {
+                return Ok(self.begin(&mut state, permit, now));
+            }
             (state.slots.clone(), waiting_max(&state) as usize)
         };
-        if let Ok(permit) = slots.clone().try_acquire_owned() {
-            return Some(self.begin(permit, now.monotonic_ms));
-        }
         if WAITING_MAX - self.waiting.available_permits() >= waiting_max {
-            return None;
+            return Err(Standing::Well);
         }
-        let waiting = self.waiting.clone().try_acquire_owned().ok()?;
-        let waited_from = tokio::time::Instant::now();
-        let permit = tokio::time::timeout(deadline, slots.acquire_owned())
-            .await
-            .ok()?
-            .ok()?;
+        let over_its_limit = |_| Standing::Well;
+        let waiting = self.waiting.clone().try_acquire_owned().map_err(over_its_limit)?;
+        let Ok(Ok(permit)) = tokio::time::timeout(wait_max, slots.acquire_owned()).await else {
+            return Err(Standing::Well);
+        };
         drop(waiting);
-        let waited_ms = waited_from.elapsed().as_millis() as u64;
-        Some(self.begin(permit, now.monotonic_ms + waited_ms))
+        let mut state = self.lock();
+        let now = moment();
+        state.must_be_well(endpoint, now)?;
+        Ok(self.begin(&mut state, permit, now))
     }
 
-    fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit, now_ms: u64) -> Slot {
-        let token = self.lock().health.begin(now_ms);
+    fn begin(self: &Arc<Self>, state: &mut State, permit: OwnedSemaphorePermit, now: Moment) -> Slot {
         Slot {
             endpoint: self.clone(),
-            token: Some(token),
+            token: Some(state.health.begin(now.monotonic_ms)),
             _permit: permit,
         }
     }
@@ -204,22 +215,17 @@ impl EndpointState {
         }
     }
 
-    fn status(&self, id: &EndpointId, disabled: bool, now: Moment) -> EndpointStatus {
-        let state = self.lock();
-        let condition = if disabled {
-            EndpointCondition::Disabled
-        } else if state.gone {
-            EndpointCondition::Gone
-        } else if state.paused_until.is_some_and(|until| until > now.wall) {
-            EndpointCondition::Paused
-        } else if state.health.is_sick(now.monotonic_ms) {
-            EndpointCondition::Sick
-        } else {
-            EndpointCondition::Ok
+    fn status(&self, endpoint: &Endpoint, now: Moment) -> EndpointStatus {
+        let mut state = self.lock();
+        let standing = match state.must_be_well(endpoint, now) {
+            Err(Standing::Gone) => EndpointCondition::Gone,
+            Err(Standing::Paused { .. }) => EndpointCondition::Paused,
+            Err(Standing::Sick { .. }) => EndpointCondition::Sick,
+            Err(Standing::Well) | Ok(()) => EndpointCondition::Ok,
         };
         EndpointStatus {
-            id: id.clone(),
-            state: condition,
+            id: endpoint.id.clone(),
+            state: condition(endpoint, standing),
             in_flight: EndpointState::in_flight(&state),
             last_outcome: state.last.map(|(outcome, _)| outcome.to_owned()),
             last_at: state.last.map(|(_, at)| at),
@@ -229,6 +235,15 @@ impl EndpointState {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics under this lock; soft state is good enough after it all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an operator disabled is that, whatever it answered last.
+fn condition(endpoint: &Endpoint, standing: EndpointCondition) -> EndpointCondition {
+    if endpoint.disabled {
+        EndpointCondition::Disabled
+    } else {
+        standing
     }
 }
 
@@ -283,14 +298,23 @@ impl Endpoints {
         });
     }
 
-    /// How each endpoint stands, in no order.
+    /// How each endpoint of the registry stands, in no order; also those that nothing was sent to yet.
     pub(crate) fn status(&self, registry: &Registry, now: Moment) -> Vec<EndpointStatus> {
-        let states = self.lock();
-        states
-            .iter()
-            .map(|(id, state)| {
-                let disabled = registry.endpoint(id).is_some_and(|endpoint| endpoint.disabled);
-                state.status(id, disabled, now)
+        registry
+            .endpoints()
+            .map(|endpoint| {
+                // The lock is taken for each alone: a long answer holds up no delivery.
+                let known = self.lock().get(&endpoint.id).cloned();
+                match known {
+                    Some(state) => state.status(endpoint, now),
+                    None => EndpointStatus {
+                        id: endpoint.id.clone(),
+                        state: condition(endpoint, EndpointCondition::Ok),
+                        in_flight: 0,
+                        last_outcome: None,
+                        last_at: None,
+                    },
+                }
             })
             .collect()
     }
@@ -317,84 +341,4 @@ impl Endpoints {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures;
-
-    fn moment(ms: u64) -> Moment {
-        Moment {
-            wall: UnixMillis(1_000_000 + ms as i64),
-            monotonic_ms: ms,
-        }
-    }
-
-    fn known() -> (Endpoints, Endpoint, Arc<EndpointState>) {
-        let endpoints = Endpoints::new(Arc::new(Metrics::new()));
-        let endpoint = fixtures::endpoint("ep_1", "http://127.0.0.1:1/");
-        let state = endpoints.of(&endpoint);
-        (endpoints, endpoint, state)
-    }
-
-    #[tokio::test]
-    async fn a_hanging_attempt_makes_an_endpoint_sick_until_it_ends() {
-        // Goal: over a second in flight without a success is sick; a broken-off attempt ends that as well as a failed one.
-        let (_, endpoint, state) = known();
-        let slot = state.slot(moment(0), Duration::ZERO).await.unwrap();
-        assert_eq!(state.standing(&endpoint, moment(900)), Standing::Well);
-        assert_eq!(
-            state.standing(&endpoint, moment(1_500)),
-            Standing::Sick { until_ms: 15_000 }
-        );
-        drop(slot);
-        assert_eq!(state.standing(&endpoint, moment(1_500)), Standing::Well);
-    }
-
-    #[tokio::test]
-    async fn attempts_at_once_are_bounded_and_freed() {
-        // Goal: with four places the fifth attempt finds none, until one ends.
-        let (_, _, state) = known();
-        let mut slots = Vec::new();
-        for _ in 0..4 {
-            slots.push(state.slot(moment(0), Duration::ZERO).await.unwrap());
-        }
-        assert!(state.slot(moment(0), Duration::ZERO).await.is_none());
-        slots
-            .pop()
-            .unwrap()
-            .end("2xx", true, Duration::from_millis(3), UnixMillis(0));
-        assert!(state.slot(moment(0), Duration::ZERO).await.is_some());
-    }
-
-    #[tokio::test]
-    async fn gone_ends_with_a_change_of_the_file_and_state_with_the_endpoint() {
-        // Goal: 410 holds until a new registry; a removed endpoint leaves no state behind.
-        let (endpoints, endpoint, state) = known();
-        state.mark_gone();
-        assert_eq!(state.standing(&endpoint, moment(0)), Standing::Gone);
-        endpoints.follow(&Registry::new([], [endpoint.clone()]).unwrap());
-        assert_eq!(state.standing(&endpoint, moment(0)), Standing::Well);
-        assert!(Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
-        endpoints.follow(&Registry::default());
-        assert!(endpoints.status(&Registry::default(), moment(0)).is_empty());
-        assert_eq!(
-            (state.label(), endpoints.of(&endpoint).label()),
-            ("other", "ep_1")
-        );
-        assert!(!Arc::ptr_eq(&state, &endpoints.of(&endpoint)));
-    }
-
-    #[tokio::test]
-    async fn the_longest_pause_holds_and_ends_by_itself() {
-        // Goal: a shorter Retry-After does not cut a longer one; past its end the endpoint is served again.
-        let (_, endpoint, state) = known();
-        state.pause_until(UnixMillis(1_005_000));
-        state.pause_until(UnixMillis(1_002_000));
-        assert_eq!(
-            state.standing(&endpoint, moment(4_999)),
-            Standing::Paused {
-                until: UnixMillis(1_005_000)
-            }
-        );
-        assert_eq!(state.standing(&endpoint, moment(5_000)), Standing::Well);
-    }
-}
+mod tests;

@@ -56,47 +56,50 @@ pub(crate) async fn serve(
     id: &EndpointId,
     mut progress: Progress,
 ) -> Result<(), GivenBack> {
-    let permit = hand.may_attempt().await?;
-    let core = hand.core;
-    let Some(endpoint) = core.registry().endpoint(id).cloned() else {
-        return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
-    };
-    let now = core.moment();
-    // Every run counts from its own beginning; the first one from acceptance.
-    let begun = if progress.run == 0 {
-        event.accepted_at
-    } else {
-        now.wall
-    };
-    let deadline = *progress.deadline.get_or_insert_with(|| endpoint.deadline(begun));
-    if now.wall > deadline {
-        return give_up(hand, event, id, progress, DeadReason::Expired).await;
-    }
-    let state = core.endpoints.of(&endpoint);
-    match admit(hand, &endpoint, &state, progress.parks).await {
-        Admission::Go(slot) => {
-            let delivery = Attempted {
-                event,
-                endpoint: &endpoint,
-                progress,
-                deadline,
-            };
-            let consequence = deliver(hand, &state, slot, delivery).await;
-            drop(permit);
-            core.settle.carry_out(hand.ack, &core.metrics, consequence).await
+    loop {
+        let permit = hand.may_attempt().await?;
+        let core = hand.core;
+        let Some(endpoint) = core.registry().endpoint(id).cloned() else {
+            return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
+        };
+        let now = core.moment();
+        // Every run counts from its own beginning; the first one from acceptance.
+        let begun = if progress.run == 0 {
+            event.accepted_at
+        } else {
+            now.wall
+        };
+        let deadline = *progress.deadline.get_or_insert_with(|| endpoint.deadline(begun));
+        if now.wall > deadline {
+            return give_up(hand, event, id, progress, DeadReason::Expired).await;
         }
-        Admission::Gone => give_up(hand, event, id, progress, DeadReason::Gone).await,
-        Admission::Park(reason, hop) => {
-            drop(permit);
-            progress.parks = progress.parks.saturating_add(1);
-            report::parked(event, id, reason);
-            let delivery = progress.delivery(event, id.clone());
-            let consequence = Consequence::Later {
-                delivery,
-                hop,
-                why: Later::Park(reason),
-            };
-            core.settle.carry_out(hand.ack, &core.metrics, consequence).await
+        let state = core.endpoints.of(&endpoint);
+        match admit(hand, &endpoint, &state, progress.parks).await {
+            Admission::Go(slot) => {
+                let delivery = Attempted {
+                    event,
+                    endpoint: &endpoint,
+                    progress,
+                    deadline,
+                };
+                let consequence = deliver(hand, &state, slot, delivery).await;
+                drop(permit);
+                return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
+            }
+            Admission::Gone => return give_up(hand, event, id, progress, DeadReason::Gone).await,
+            Admission::Again => {}
+            Admission::Park(reason, hop) => {
+                drop(permit);
+                progress.parks = progress.parks.saturating_add(1);
+                report::parked(event, id, reason);
+                let delivery = progress.delivery(event, id.clone());
+                let consequence = Consequence::Later {
+                    delivery,
+                    hop,
+                    why: Later::Park(reason),
+                };
+                return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
+            }
         }
     }
 }
@@ -104,27 +107,26 @@ pub(crate) async fn serve(
 enum Admission {
     Go(Slot),
     Gone,
+    /// Wait once more for all that an attempt needs.
+    Again,
     Park(ParkReason, Option<ladder::Hop>),
 }
 
 async fn admit(hand: InHand<'_>, endpoint: &Endpoint, state: &Arc<EndpointState>, parks: u32) -> Admission {
     let core = hand.core;
-    let now = core.moment();
     if endpoint.disabled {
         return Admission::Park(ParkReason::Disabled, park::disabled(parks, core.clock.jitter()));
     }
-    let standing = state.standing(endpoint, now);
-    match standing {
-        Standing::Gone => return Admission::Gone,
-        Standing::Well => {
-            if let Some(slot) = state.slot(now, SLOT_WAIT_MAX).await {
-                return Admission::Go(slot);
-            }
+    match state.admit(endpoint, || core.moment(), SLOT_WAIT_MAX).await {
+        Ok(slot) if hand.is_ready() => Admission::Go(slot),
+        // While it waited for the place the broker stopped taking outcomes, or the process stops.
+        Ok(_) => Admission::Again,
+        Err(Standing::Gone) => Admission::Gone,
+        Err(standing) => {
+            let (reason, hop) = park::reserve(state, standing, core.moment());
+            Admission::Park(reason, Some(hop))
         }
-        Standing::Paused { .. } | Standing::Sick { .. } => {}
     }
-    let (reason, hop) = park::reserve(state, standing, core.moment());
-    Admission::Park(reason, Some(hop))
 }
 
 struct Attempted<'a> {
