@@ -252,7 +252,7 @@ async fn check_looks_at_settings_and_broker_at_once() -> Result<()> {
     stage.run(&["topology", "--declare"]).await?;
     let good = stage.run(&["check"]).await?;
     ensure!(
-        good.contains("ok       settings (hooklane.toml): 1 endpoints, 2 applications"),
+        good.contains("ok       settings (hooklane.toml): 1 endpoint, 2 applications"),
         "{good}"
     );
     ensure!(

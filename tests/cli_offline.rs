@@ -428,3 +428,102 @@ async fn publish_of_lines_stops_at_the_first_failure_and_can_go_on_there() {
         .collect();
     assert_eq!(numbers.len(), 99);
 }
+
+/// Runs a command whose standard output and standard error nobody reads, from its first byte on.
+fn unread(dir: &Path, arguments: &[&str]) -> std::process::Child {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    std::process::Command::new(env!("CARGO_BIN_EXE_hooklane"))
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(std::process::Stdio::null())
+        .stdout(closed())
+        .stderr(closed())
+        .spawn()
+        .unwrap()
+}
+
+/// Goal: `hooklane … | head` never ends in a panic (exit code 101): what was done is done, what failed still says so by its code.
+#[tokio::test]
+async fn a_closed_pipe_changes_no_exit_code() {
+    let dir = with_body();
+    let ingest = Receiver::start(Options::default()).await.unwrap();
+    ingest.script_default([Reply::status(202).body("{\"id\":\"msg_7\"}")]);
+    let lines = "{\"eventType\":\"a.b\",\"payload\":1}\n".repeat(3);
+    fs::write(dir.path().join("events"), lines).unwrap();
+    let url = ingest.url("");
+    let (id, time) = (
+        format!("webhook-id: {ID}"),
+        format!("webhook-timestamp: {TIMESTAMP}"),
+    );
+    let signature = format!("webhook-signature: {SIGNATURE}");
+    #[rustfmt::skip]
+    let cases: [(i32, &[&str]); 14] = [
+        (0, &["--help"]),
+        (0, &["init"]),
+        (1, &["init"]),
+        (0, &["secret"]),
+        (0, &["secret", "--kind", "ed25519"]),
+        (0, &["sign", "body.json", "--secret", SECRET]),
+        (0, &["verify", "body.json", "--secret", SECRET, "--now", TIMESTAMP, "--header", &id, "--header", &time, "--header", &signature]),
+        (1, &["verify", "body.json", "--secret", SECRET, "--header", &id, "--header", &time, "--header", &signature]),
+        (0, &["topology"]),
+        (0, &["topology", "--format", "json"]),
+        (1, &["check", "--broker", "amqp://127.0.0.1:1"]),
+        (0, &["publish", "--via", &url, "--type", "a.b", "--payload", "1"]),
+        (0, &["publish", "--via", &url, "--lines", "events"]),
+        (2, &["publish", "--via", &url, "--type", "a b", "--payload", "1"]),
+    ];
+    for (code, arguments) in cases {
+        let mut child = unread(dir.path(), arguments);
+        let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap();
+        assert_eq!(status.unwrap().code(), Some(code), "{arguments:?}");
+    }
+    assert_eq!(ingest.received().len(), 4);
+    assert!(dir.path().join("hooklane.toml").exists());
+}
+
+/// Goal: a service whose log nobody reads any more works on. Method: without a broker it has something to log at once.
+#[tokio::test]
+async fn a_service_outlives_the_reader_of_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    for service in ["ingest", "dispatcher"] {
+        // Its address cannot be read from its output.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let arguments = [
+            service,
+            "--broker",
+            "amqp://127.0.0.1:1",
+            "--listen",
+            &address,
+            "--log-level",
+            "debug",
+        ];
+        let mut child = unread(dir.path(), &arguments);
+        hooklane_testkit::eventually("the service", DEADLINE, || async {
+            tokio::net::TcpStream::connect(&address).await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let metrics = format!("http://{address}/metrics");
+        let has_failed_to_connect = || async {
+            anyhow::ensure!(http_status(&metrics).await == 200);
+            anyhow::ensure!(http_status(&format!("http://{address}/readyz")).await == 503);
+            Ok(())
+        };
+        hooklane_testkit::eventually("an answer", DEADLINE, has_failed_to_connect)
+            .await
+            .unwrap();
+        let pid = child.id().to_string();
+        let kill = std::process::Command::new("kill").arg(&pid).status().unwrap();
+        assert!(kill.success());
+        let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap();
+        assert_eq!(status.unwrap().code(), Some(0), "{service}");
+    }
+}

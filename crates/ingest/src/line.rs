@@ -22,7 +22,8 @@ pub(crate) struct Line {
     pub(crate) way: &'static str,
     pub(crate) application: Option<ApplicationId>,
     event: Option<(EventId, EventType)>,
-    bytes: usize,
+    /// Of the payload, once it was read: a refusal before that has no size to show.
+    bytes: Option<usize>,
     metrics: Arc<Metrics>,
     written: bool,
 }
@@ -35,7 +36,7 @@ impl Line {
             way: "http",
             application: None,
             event: None,
-            bytes: 0,
+            bytes: None,
             metrics,
             written: false,
         }
@@ -44,7 +45,7 @@ impl Line {
     /// Notes what was read.
     pub(crate) fn read(&mut self, event: &Event) {
         self.event = Some((event.id.clone(), event.event_type.clone()));
-        self.bytes = event.payload.len();
+        self.bytes = Some(event.payload.len());
     }
 
     /// The broker confirmed.

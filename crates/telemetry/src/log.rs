@@ -47,6 +47,8 @@ pub fn check_log_level(level: &str) -> Result<(), LogSettingsError> {
 pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogSettingsError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level)?)
+        // A line that cannot be written would be told by `eprintln!`, which panics where standard error is closed.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),

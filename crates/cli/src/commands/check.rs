@@ -1,11 +1,10 @@
 //! `hooklane check`
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict, check};
 use hooklane_broker::rabbitmq::{RabbitMqSettings, Role as BrokerRole};
@@ -14,8 +13,8 @@ use hooklane_types::Endpoint;
 use ipnet::IpNet;
 use url::Host;
 
-use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags};
+use super::{block_on, print};
 use crate::settings::{self, Loaded, Problem, Role, Sources};
 
 /// Everybody else on the machine may read the file.
@@ -50,6 +49,19 @@ impl For {
     }
 }
 
+/// How many problems were found; what they are was printed.
+#[derive(Debug)]
+pub struct Problems(usize);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let was = if self.0 == 1 { "was" } else { "were" };
+        write!(f, "{} {was} found", print::count(self.0 as u64, "problem"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
 impl Check {
     /// Prints what was found, good and bad; fails when there is a problem. A problem in the settings does not keep the broker
     /// from being looked at, where its URL is right.
@@ -61,7 +73,7 @@ impl Check {
         if let Some(loaded) = &loaded {
             findings.extend(of_settings(&sources, loaded, problems.is_empty()));
         }
-        findings.iter().for_each(print);
+        findings.iter().try_for_each(show)?;
         let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
         let mut bad = count(&findings, Verdict::Problem);
         if let Some(rabbitmq) = rabbitmq {
@@ -69,8 +81,7 @@ impl Check {
         }
         match bad {
             0 => Ok(()),
-            1 => bail!("1 problem was found"),
-            _ => bail!("{bad} problems were found"),
+            _ => Err(Problems(bad).into()),
         }
     }
 }
@@ -78,7 +89,7 @@ impl Check {
 /// Prints what is found on the broker; the number of problems.
 async fn broker(settings: RabbitMqSettings) -> anyhow::Result<usize> {
     let findings = check(&settings).await;
-    findings.iter().for_each(print);
+    findings.iter().try_for_each(show)?;
     Ok(count(&findings, Verdict::Problem))
 }
 
@@ -110,8 +121,9 @@ fn of_settings(sources: &Sources, loaded: &Loaded, is_right: bool) -> Vec<Findin
         |path| path.display().to_string(),
     );
     if is_right {
-        let (endpoints, applications) = (loaded.endpoint_count, loaded.registry.applications().count());
-        let what = format!("settings ({name}): {endpoints} endpoints, {applications} applications");
+        let endpoints = print::count(loaded.endpoint_count as u64, "endpoint");
+        let applications = print::count(loaded.registry.applications().count() as u64, "application");
+        let what = format!("settings ({name}): {endpoints}, {applications}");
         findings.push(finding(Verdict::Ok, what, ""));
     }
     if loaded.endpoint_count == 0 {
@@ -179,16 +191,15 @@ fn of_address(endpoint: &Endpoint, allowed: &[IpNet]) -> Option<Finding> {
     })
 }
 
-fn print(finding: &Finding) {
+fn show(finding: &Finding) -> anyhow::Result<()> {
     let verdict = match finding.verdict {
         Verdict::Ok => "ok",
         Verdict::Warning => "warning",
         Verdict::Problem => "problem",
     };
-    let mut out = io::stdout();
-    // Where nobody reads any more (`| head`), the exit code still tells.
-    let _ = writeln!(out, "{verdict:<8} {}", finding.what);
-    if !finding.remedy.is_empty() {
-        let _ = writeln!(out, "{:<8} {}", "", finding.remedy);
+    print::line(format_args!("{verdict:<8} {}", finding.what))?;
+    if finding.remedy.is_empty() {
+        return Ok(());
     }
+    print::line(format_args!("{:<8} {}", "", finding.remedy))
 }

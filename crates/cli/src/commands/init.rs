@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::print;
 use super::secret::fresh;
 use crate::settings::FILE_DEFAULT;
 
@@ -41,8 +42,9 @@ impl Init {
         };
         file.write_all(text()?.as_bytes())
             .with_context(|| format!("{shown} cannot be written"))?;
-        println!("wrote {shown}: set the broker and your endpoint's URL in it, then run `hooklane check`");
-        Ok(())
+        print::line(format_args!(
+            "wrote {shown}: set the broker and your endpoint's URL in it, then run `hooklane check`"
+        ))
     }
 }
 

@@ -7,6 +7,7 @@ mod faults;
 mod flags;
 mod ingest;
 mod init;
+mod print;
 mod publish;
 mod secret;
 mod service;
@@ -94,8 +95,20 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            print::note(Failure(&error));
             ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// How a command ends that failed. Where the problems were printed one by one, only their number is left to say.
+struct Failure<'a>(&'a anyhow::Error);
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.downcast_ref::<check::Problems>() {
+            Some(problems) => problems.fmt(f),
+            None => write!(f, "error: {:#}", self.0),
         }
     }
 }

@@ -15,7 +15,7 @@ use self::amqp::Amqp;
 use self::http::Http;
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
 use super::signature_flags::read_body;
-use super::{block_on, usage};
+use super::{block_on, print, usage};
 use crate::settings::{self, Role, Settings};
 
 const CONTENT_TYPE_DEFAULT: &str = "application/json";
@@ -204,10 +204,9 @@ impl Publish {
 
 async fn one(way: &Way, event: NewEvent) -> anyhow::Result<()> {
     match way.publish(event).await? {
-        Some(id) => println!("{id}"),
-        None => println!("accepted; its id is given by the dispatcher"),
+        Some(id) => print::line(id),
+        None => print::line("accepted; its id is given by the dispatcher"),
     }
-    Ok(())
 }
 
 impl TokenFlags {

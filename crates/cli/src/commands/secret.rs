@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use hooklane_signing::{Secret, SecretError};
 
+use super::print;
+
 /// Bytes of a fresh symmetric key: Standard Webhooks takes 24 to 64, and 32 are as strong as HMAC-SHA256 itself.
 const SYMMETRIC_KEY_BYTES: usize = 32;
 
@@ -25,16 +27,16 @@ impl MakeSecret {
     /// Prints the secret.
     pub fn run(self) -> anyhow::Result<()> {
         match self.kind {
-            Kind::Symmetric => println!("{}", fresh()?.expose()),
+            Kind::Symmetric => print::line(fresh()?.expose()),
             Kind::Ed25519 => {
                 let secret = Secret::ed25519_from_seed(rand::random());
-                println!("{}", secret.expose());
-                if let Some(public) = secret.public_key() {
-                    println!("{}", public.expose());
+                print::line(secret.expose())?;
+                match secret.public_key() {
+                    Some(public) => print::line(public.expose()),
+                    None => Ok(()),
                 }
             }
         }
-        Ok(())
     }
 }
 

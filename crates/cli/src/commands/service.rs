@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::print;
+
 /// How long a service may take to end after the second signal, before it is left as it is.
 pub const END_AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -37,8 +39,7 @@ pub async fn listen(address: SocketAddr, setting: &ListenSetting) -> anyhow::Res
 /// Prints the address that was really bound: with port 0, nobody else knows it.
 pub fn announce(listener: &TcpListener, scheme: &str) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
-    println!("listening on {scheme}://{address}");
-    Ok(())
+    print::line(format_args!("listening on {scheme}://{address}"))
 }
 
 /// What signals ask of a service.

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
-use super::{block_on, now, usage};
+use super::{block_on, now, print, usage};
 use crate::settings::{self, Role, Settings};
 
 pub use table::{Cells, Table, age};
@@ -210,8 +210,8 @@ async fn signals<T>(stop: &CancellationToken) -> anyhow::Result<T> {
             _ = interrupt.recv() => {}
         }
         if is_first {
-            eprintln!(
-                "stopping; what was read is put back in order (once more ends at once, and may change the order)"
+            print::note(
+                "stopping; what was read is put back in order (once more ends at once, and may change the order)",
             );
             stop.cancel();
         }

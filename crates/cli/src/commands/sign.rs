@@ -7,7 +7,7 @@ use hooklane_signing::{Signer, is_signable_id};
 use hooklane_types::EventId;
 
 use super::signature_flags::{SignatureFlags, read_body};
-use super::{now, usage};
+use super::{now, print, usage};
 
 #[derive(Args)]
 pub struct Sign {
@@ -40,7 +40,7 @@ impl Sign {
         }
         let body = read_body(self.file.as_deref())?;
         for (name, value) in signer.sign(&id, timestamp_s, &body) {
-            println!("{name}: {value}");
+            print::line(format_args!("{name}: {value}"))?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use hooklane_telemetry::Metrics;
 
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
 use super::shelf::{Format, Table, age};
-use super::{block_on, now};
+use super::{block_on, now, print};
 use crate::settings::{self, Role, Settings};
 
 #[derive(Args)]
@@ -39,10 +39,7 @@ impl ShowStatus {
                 .and_then(|()| writeln!(out)),
             Format::Table => print(&mut out, &status),
         };
-        match printed {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
-            _ => Ok(()),
-        }
+        print::unless_closed(printed)
     }
 }
 

@@ -8,8 +8,8 @@ use hooklane_broker::rabbitmq::{Declare, RabbitMqSettings, Role as BrokerRole, c
 use hooklane_broker::topology::{Actor, Argument, Arguments, Names, Rights, Topology};
 use serde_json::{Map, Value, json};
 
-use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
+use super::{block_on, print};
 use crate::settings::{self, Role};
 
 #[derive(Args)]
@@ -41,21 +41,17 @@ impl PrintTopology {
         let broker = &loaded.settings.broker;
         if self.declare {
             block_on(declare(broker.rabbitmq(BrokerRole::Operator)?))?;
-            println!(
+            return print::line(format_args!(
                 "declared: exchanges, queues and bindings with the prefix {:?} are there",
                 broker.prefix
-            );
-            return Ok(());
+            ));
         }
         let topology = Topology::new(Names::new(&broker.prefix)?, broker.events_bytes_max);
         let text = match self.format {
             Format::Text => topology.to_string(),
             Format::Json => format!("{:#}\n", as_json(&topology)),
         };
-        match io::stdout().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
-            _ => Ok(()),
-        }
+        print::unless_closed(io::stdout().write_all(text.as_bytes()))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use hooklane_signing::Verifier;
 
 use super::signature_flags::{SignatureFlags, read_body};
-use super::{now, usage};
+use super::{now, print, usage};
 
 #[derive(Args)]
 pub struct Verify {
@@ -48,8 +48,7 @@ impl Verify {
         verifier
             .verify(find, &body, now_s, self.tolerance.as_secs())
             .context("not verified")?;
-        println!("ok");
-        Ok(())
+        print::line("ok")
     }
 }
 

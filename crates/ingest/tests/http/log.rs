@@ -101,6 +101,9 @@ async fn each_publish_is_one_line_without_payload_and_token() {
             (&json!("unauthorized"), &json!(401), &json!("INFO")),
         ]
     );
+    // A size that was not read is not told as 0.
+    assert!(lines[1]["bytes"].is_number(), "{}", lines[1]);
+    assert_eq!((lines[2].get("bytes"), lines[3].get("bytes")), (None, None));
     assert!(
         lines[1]["event.id"].is_string()
             && lines[1]["detail"]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{CONTENT_TYPE_DEFAULT, NewEvent, Way};
+use crate::commands::print;
 
 /// Longest line, in bytes: a payload of the largest size that can be set, and what stands around it.
 const LINE_BYTES_MAX: u64 = 130 * 1024 * 1024;
@@ -174,18 +175,19 @@ impl Progress {
             self.shown = Instant::now();
             // On a terminal one line is written again and again.
             if self.is_terminal {
-                eprint!("\r{self}   ")
+                print::progress(&self)
             } else {
-                eprintln!("{self}")
+                print::note(&self)
             }
         }
     }
 
     fn end(&self) {
         if self.is_terminal {
-            eprintln!("\r{self}   ")
+            print::progress(self);
+            print::note("");
         } else {
-            eprintln!("{self}")
+            print::note(self)
         }
     }
 }
@@ -196,8 +198,8 @@ impl std::fmt::Display for Progress {
         let rate = self.events as f64 / seconds.max(0.001);
         write!(
             f,
-            "published {} events in {seconds:.1} s ({rate:.0}/s)",
-            self.events
+            "published {} in {seconds:.1} s ({rate:.0}/s)",
+            print::count(self.events, "event")
         )
     }
 }

@@ -8,7 +8,7 @@ use hooklane_control::{Ended, Filter, ROUND_MAX, ReplayOptions};
 
 use super::meter::Meter;
 use super::{Connect, FilterFlags, Shown};
-use crate::commands::usage;
+use crate::commands::{print, usage};
 
 #[derive(Args)]
 pub struct Replay {
@@ -64,12 +64,15 @@ impl Replay {
                     "stopped after {moved} were replayed; the rest is still on the shelf: run it again"
                 ))
             })?;
-            println!("replayed {} of {}", replayed.replayed, replayed.total);
+            print::line(format_args!(
+                "replayed {} of {}",
+                replayed.replayed, replayed.total
+            ))?;
             if replayed.left > 0 {
-                eprintln!(
+                print::note(format_args!(
                     "{} cannot be replayed and stay on the shelf (the log says why)",
                     replayed.left
-                );
+                ));
             }
             done(replayed.ended)?;
             found(&filter, replayed.replayed + replayed.left)
@@ -116,7 +119,7 @@ impl Purge {
             let purged = session.reader().purge::<E>(&filter, tell).await;
             drop(meter);
             let purged = purged.map_err(explain)?;
-            println!("purged {} of {}", purged.matched, purged.total);
+            print::line(format_args!("purged {} of {}", purged.matched, purged.total))?;
             done(purged.ended)?;
             found(&filter, purged.matched)
         })

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::meter::Meter;
 use super::table::{Table, cell};
 use super::{Cells, Connect, FilterFlags, Format, Session, Shown};
-use crate::commands::usage;
+use crate::commands::{print, usage};
 
 /// Most bytes of a payload that `show` shows.
 const PAYLOAD_SHOWN_BYTES: usize = 4 * 1024;
@@ -70,9 +70,11 @@ fn summary(scanned: &Scanned) {
         ended,
     } = scanned;
     match ended {
-        Ended::AtTheEnd => eprintln!("{matched} of {total}"),
-        Ended::Enough => eprintln!("{matched} shown, {read} of {total} looked at; --limit 0 shows all"),
-        Ended::Stopped => eprintln!("{matched} shown, stopped after {read} of {total}"),
+        Ended::AtTheEnd => print::note(format_args!("{matched} of {total}")),
+        Ended::Enough => print::note(format_args!(
+            "{matched} shown, {read} of {total} looked at; --limit 0 shows all"
+        )),
+        Ended::Stopped => print::note(format_args!("{matched} shown, stopped after {read} of {total}")),
     }
 }
 

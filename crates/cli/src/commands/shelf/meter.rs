@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use crate::commands::print;
+
 /// How often progress is shown.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -31,10 +33,10 @@ impl Meter {
         }
         self.shown = Instant::now();
         if self.is_terminal {
-            eprint!("\r{progress}   ");
+            print::progress(progress);
             self.is_line_open = true;
         } else {
-            eprintln!("{progress}");
+            print::note(progress);
         }
     }
 }
@@ -42,7 +44,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         if self.is_line_open {
-            eprintln!();
+            print::note("");
         }
     }
 }
