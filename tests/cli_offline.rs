@@ -129,6 +129,43 @@ async fn verify_says_ok_or_why_not() {
 }
 
 #[tokio::test]
+async fn sign_and_verify_know_the_formats_of_github_and_stripe() {
+    // Goal: what `sign` prints is the published value, and `verify` takes it back; a wrong body is refused.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("body"), r#"{"id":"evt_1"}"#).unwrap();
+    let stripe = "stripe-signature: t=1700000000,v1=c89214b5b5da833daed6f0b8c5bb6bd58cea9022bd80ccc78230f3942d632925\n";
+    let github = "x-github-event: invoice.paid\nx-github-delivery: cbdf753a-4fb4-5d5c-b6f3-d7fa29678725\n";
+    for (scheme, printed) in [("stripe", stripe), ("github", github)] {
+        let common = ["body", "--secret", "whsec_test", "--scheme", scheme];
+        let mut arguments = vec!["sign"];
+        arguments.extend(common);
+        arguments.extend([
+            "--timestamp",
+            "1700000000",
+            "--id",
+            ID,
+            "--event-type",
+            "invoice.paid",
+        ]);
+        let signed = run(dir.path(), &arguments).await;
+        assert!(
+            signed.stdout.ends_with(printed),
+            "{}{}",
+            signed.stdout,
+            signed.stderr
+        );
+        let mut arguments = vec!["verify"];
+        arguments.extend(common);
+        arguments.extend(["--now", "1700000000"]);
+        arguments.extend(signed.stdout.lines().flat_map(|line| ["--header", line]));
+        let verified = run(dir.path(), &arguments).await;
+        assert_eq!(verified.stdout, "ok\n", "{}", verified.stderr);
+        arguments[1] = "-";
+        assert_eq!(run(dir.path(), &arguments).await.status.code(), Some(1));
+    }
+}
+
+#[tokio::test]
 async fn a_fresh_ed25519_pair_signs_and_verifies() {
     let dir = with_body();
     let made = run(dir.path(), &["secret", "--kind", "ed25519"]).await;

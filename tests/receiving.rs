@@ -195,6 +195,113 @@ async fn the_users_hex_hmac_is_what_pythons_standard_library_computes() -> Resul
     Ok(())
 }
 
+const PYTHON_GITHUB: &str = r#"
+import json, os, sys, uuid
+from gidgethub import ValidationFailure
+from gidgethub.sansio import Event
+given = json.loads(os.environ["GIVEN"])
+headers, body = given["headers"], given["body"].encode()
+event = Event.from_http(headers, body, secret=given["secret"])
+assert event.event == "invoice.paid", event.event
+assert event.data == {"total": 1.0, "é": "ü"}, event.data
+guid = uuid.UUID(event.delivery_id)
+assert guid == uuid.uuid5(uuid.NAMESPACE_URL, "hooklane:event:" + headers["webhook-id"])
+for changed, secret in [(body + b" ", given["secret"]), (body, "another")]:
+    try:
+        Event.from_http(headers, changed, secret=secret)
+        sys.exit("a changed body or another secret was accepted")
+    except ValidationFailure:
+        pass
+print("verified")
+"#;
+
+const NODE_GITHUB: &str = r#"
+const { verify } = require("@octokit/webhooks-methods");
+const { createHmac } = require("node:crypto");
+const { secret, body, headers } = JSON.parse(process.env.GIVEN);
+(async () => {
+  const signature = headers["x-hub-signature-256"];
+  if (!(await verify(secret, body, signature))) throw new Error("refused");
+  if (await verify(secret, body + " ", signature)) throw new Error("a changed body was accepted");
+  if (await verify("another", body, signature)) throw new Error("another secret was accepted");
+  const sha1 = "sha1=" + createHmac("sha1", secret).update(body).digest("hex");
+  if (headers["x-hub-signature"] !== sha1) throw new Error("the SHA-1 signature is wrong");
+  console.log("verified");
+})().catch((error) => { console.error(error); process.exit(1); });
+"#;
+
+const PYTHON_STRIPE: &str = r#"
+import json, os, sys
+from stripe import SignatureVerificationError, WebhookSignature
+given = json.loads(os.environ["GIVEN"])
+signature = given["headers"]["stripe-signature"]
+WebhookSignature.verify_header(given["body"], signature, given["secret"], tolerance=300)
+for body, secret in [(given["body"] + " ", given["secret"]), (given["body"], "another")]:
+    try:
+        WebhookSignature.verify_header(body, signature, secret, tolerance=300)
+        sys.exit("a changed body or another secret was accepted")
+    except SignatureVerificationError:
+        pass
+print("verified")
+"#;
+
+const NODE_STRIPE: &str = r#"
+const { webhooks } = require("stripe")("sk_test_unused");
+const { secret, body, headers } = JSON.parse(process.env.GIVEN);
+const event = webhooks.constructEvent(body, headers["stripe-signature"], secret);
+if (event.total !== 1) throw new Error("not what was published");
+for (const [changed, key] of [[body + " ", secret], [body, "another"]]) {
+  let refused = false;
+  try { webhooks.constructEvent(changed, headers["stripe-signature"], key); } catch { refused = true; }
+  if (!refused) throw new Error("a changed body or another secret was accepted");
+}
+console.log("verified");
+"#;
+
+/// One delivery in another sender's format, with these secrets live.
+async fn delivery_in_format_of(format: &str, secrets: &[&str]) -> Result<Request> {
+    let stage = Stage::new().await?;
+    let url = stage.receiver.url("/hook");
+    stage.settings(
+        "",
+        &format!(
+            "[[endpoint]]\nid = \"ep_{format}\"\napplication = \"acme\"\nurl = \"{url}\"\nsignature = \"{format}\"\nsecrets = {secrets:?}\n"
+        ),
+    )?;
+    let ingest = stage.ingest().await?;
+    let _dispatcher = stage.dispatcher().await?;
+    ingest
+        .publish(&stage.http, "invoice.paid", "{ \"total\": 1.0, \"é\": \"ü\" }")
+        .await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    Ok(stage.receiver.received().remove(0))
+}
+
+#[tokio::test]
+async fn githubs_receivers_verify_a_delivery_in_its_format() -> Result<()> {
+    // Goal: gidgethub and octokit accept type, GUID and signature, and refuse a changed body; the first of two secrets signs.
+    let request = delivery_in_format_of("github", &["my secret", "an older one"]).await?;
+    verified_with(python::code(PYTHON_GITHUB)?, "gidgethub", &request, "my secret").await?;
+    verified_with(
+        javascript::code(NODE_GITHUB)?,
+        "@octokit/webhooks-methods",
+        &request,
+        "my secret",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn stripes_libraries_verify_a_delivery_in_its_format_with_either_secret() -> Result<()> {
+    // Goal: Stripe's own libraries accept either of two live secrets, whsec_ included, and refuse a changed body.
+    let request = delivery_in_format_of("stripe", &["whsec_new", SECRET]).await?;
+    for secret in ["whsec_new", SECRET] {
+        verified_with(python::code(PYTHON_STRIPE)?, "stripe", &request, secret).await?;
+        verified_with(javascript::code(NODE_STRIPE)?, "stripe", &request, secret).await?;
+    }
+    Ok(())
+}
+
 /// Runs a documented receiver, sends it one event twice and a forged one.
 async fn documented_receiver(script: Spawn) -> Result<()> {
     let port = Port::lease()?;

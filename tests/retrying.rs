@@ -81,6 +81,29 @@ async fn a_500_is_retried_by_the_schedule_until_it_is_delivered() -> Result<()> 
 }
 
 #[tokio::test]
+async fn the_users_own_example_tries_again_after_one_two_and_four_seconds() -> Result<()> {
+    // Goal: a timeout of 5 s and three retries, after 1, 2 and 4 s, then the shelf. Method: the first attempt hangs into its
+    // timeout, the others are answered 500.
+    let running =
+        running("timeout = \"5s\"\nretry = { attempts = 4, first = \"1s\", factor = 2, jitter = 0.0 }\n")
+            .await?;
+    running
+        .stage
+        .receiver
+        .script("/hook", [Reply::hang(), Reply::status(500)]);
+    let id = running.publish().await?;
+    running.stage.receiver.wait_for(4, SOON).await?;
+    let gaps = running.gaps(&id);
+    for (gap, promised_s) in gaps.iter().zip([5 + 1, 2, 4]) {
+        assert_delay(*gap, Duration::from_secs(promised_s));
+    }
+    running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
+    running.stage.wait_empty("deliveries", SOON).await?;
+    assert_eq!(running.stage.receiver.total(), 4);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_last_failed_attempt_makes_a_dead_letter_that_can_be_replayed() -> Result<()> {
     // Goal: three 500s, a dead letter with its reason and history; then a replay under the same id delivers it.
     let running = running(QUICK).await?;

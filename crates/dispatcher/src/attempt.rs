@@ -74,8 +74,14 @@ fn headers(endpoint: &Endpoint, event: &Event, now: UnixMillis) -> Vec<(String, 
     for (name, value) in signature {
         add(name, value);
     }
+    for (name, value) in endpoint
+        .signer
+        .describe(event.id.as_str(), event.event_type.as_str())
+    {
+        add(name, value);
+    }
     if !identified {
-        // A plain HMAC signs the body alone; the receiver still needs the id to process each event once.
+        // These formats sign no id, and some no time; the receiver still needs the id to process each event once.
         add(WEBHOOK_ID, event.id.as_str().to_owned());
         add(WEBHOOK_TIMESTAMP, now.seconds().to_string());
     }
@@ -144,5 +150,31 @@ mod tests {
         assert!(value(&headers, "x-signature").is_some());
         assert_eq!(value(&headers, "webhook-id"), Some(event.id.as_str()));
         assert_eq!(value(&headers, "webhook-timestamp"), Some("1700000000"));
+    }
+
+    #[test]
+    fn formats_of_others_carry_their_own_headers_and_ours() {
+        // Goal: GitHub's four and Stripe's one, each once, and webhook-id beside them.
+        let event = fixtures::event();
+        for (scheme, names) in [
+            (
+                Scheme::GitHub,
+                vec![
+                    "x-hub-signature-256",
+                    "x-hub-signature",
+                    "x-github-event",
+                    "x-github-delivery",
+                ],
+            ),
+            (Scheme::Stripe, vec!["stripe-signature"]),
+        ] {
+            let mut endpoint = fixtures::endpoint("ep_1", "http://127.0.0.1:1/");
+            endpoint.signer = Signer::new(scheme, vec![Secret::verbatim("secret").unwrap()]).unwrap();
+            let headers = headers(&endpoint, &event, NOW);
+            for name in names {
+                assert!(value(&headers, name).is_some(), "{name}");
+            }
+            assert_eq!(value(&headers, "webhook-id"), Some(event.id.as_str()));
+        }
     }
 }

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod github;
 mod mac;
 mod scheme;
 mod secret;
 mod sign;
+mod stripe;
 mod verify;
 
 pub use error::{FormatError, SecretError, SignerError, VerifyError};

@@ -2,6 +2,7 @@
 //! places that must know it, `sign` and `verify`.
 
 use crate::error::FormatError;
+use crate::{github, stripe};
 
 /// Longest name of a signature header, in bytes: far above any in use, far below what servers allow.
 pub(crate) const HEADER_NAME_BYTES_MAX: usize = 128;
@@ -40,10 +41,27 @@ pub enum Scheme {
     Standard(HeaderFamily),
     /// An HMAC over the body alone, in one header.
     Hmac(HmacFormat),
+    /// [As GitHub does](https://docs.github.com/en/webhooks/webhook-events-and-payloads#delivery-headers): HMACs over the
+    /// body in `X-Hub-Signature-256` and, with SHA-1, in `X-Hub-Signature`; beside them, unsigned, the event's type in
+    /// `X-GitHub-Event` and its GUID in `X-GitHub-Delivery`.
+    GitHub,
+    /// [As Stripe does](https://docs.stripe.com/webhooks/signature): time and body are signed, with every live secret, in
+    /// `Stripe-Signature: t=…,v1=…`.
+    Stripe,
 }
 
 impl Scheme {
-    /// The headers that a [`Signer`](crate::Signer) of this scheme sets, in order, in lower case.
+    /// Whether the bytes of a secret's text are the key as they stand: then secrets are made by
+    /// [`Secret::verbatim`](crate::Secret::verbatim), else by [`Secret::parse`](crate::Secret::parse).
+    pub fn takes_verbatim(&self) -> bool {
+        match self {
+            Scheme::Standard(_) => false,
+            Scheme::Hmac(_) | Scheme::GitHub | Scheme::Stripe => true,
+        }
+    }
+
+    /// The headers that a [`Signer`](crate::Signer) of this scheme sets, those of `sign` and then those of `describe`, in
+    /// order, in lower case.
     pub fn header_names(&self) -> Vec<String> {
         match self {
             Scheme::Standard(family) => {
@@ -53,6 +71,15 @@ impl Scheme {
                     .to_vec()
             }
             Scheme::Hmac(format) => vec![format.header().to_owned()],
+            Scheme::GitHub => [
+                github::SIGNATURE_SHA256,
+                github::SIGNATURE_SHA1,
+                github::EVENT,
+                github::DELIVERY,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            Scheme::Stripe => vec![stripe::SIGNATURE.to_owned()],
         }
     }
 }

@@ -7,15 +7,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::error::SignerError;
+use crate::github;
 use crate::mac::MacKey;
 use crate::scheme::{Encoding, Hash, HmacFormat, Scheme, StandardNames};
 use crate::secret::{Material, Secret};
+use crate::stripe;
 
 /// Most secrets that may be live at once: each costs a pass over the body, and a rotation needs two.
 pub const SECRETS_MAX: usize = 10;
 
 const STANDARD_RULE: &str = "Standard Webhooks signs with whsec_ and whsk_ secrets";
 pub(crate) const HMAC_RULE: &str = "the hmac scheme takes a verbatim text or a whsec_ secret";
+pub(crate) const VERBATIM_RULE: &str = "GitHub's and Stripe's formats take a verbatim text";
 
 /// Whether Standard Webhooks can sign this id: it holds no `.`, since dots separate the parts of the signed content, and
 /// it can be sent in a header (printable ASCII without spaces, not empty).
@@ -36,6 +39,8 @@ pub struct Signer {
 enum Keys {
     Standard(&'static StandardNames, Vec<StandardKey>),
     Hmac(HmacFormat, MacKey),
+    GitHub(github::Keys),
+    Stripe(Vec<MacKey>),
 }
 
 #[derive(Clone)]
@@ -45,8 +50,9 @@ enum StandardKey {
 }
 
 impl Signer {
-    /// The first secret is the current one. Standard Webhooks signs with all of them, so that a receiver may still hold
-    /// an older one; a plain HMAC header has room for one signature only, and the first secret makes it.
+    /// The first secret is the current one. Standard Webhooks and Stripe's format sign with all of them, so that a receiver
+    /// may still hold an older one; a plain HMAC header and GitHub's have room for one signature only, and the first secret
+    /// makes it.
     ///
     /// # Errors
     /// [`SignerError`]: no secret, more than [`SECRETS_MAX`], or one that the scheme cannot sign with.
@@ -61,15 +67,19 @@ impl Signer {
                 let mut keys = prepare_each(&secrets, HMAC_RULE, |secret| hmac_key(format.hash(), secret))?;
                 Keys::Hmac(format.clone(), keys.swap_remove(0))
             }
+            Scheme::GitHub => {
+                Keys::GitHub(prepare_each(&secrets, VERBATIM_RULE, github::Keys::of)?.swap_remove(0))
+            }
+            Scheme::Stripe => Keys::Stripe(prepare_each(&secrets, VERBATIM_RULE, stripe::key)?),
         };
         Ok(Signer { scheme, keys })
     }
 
     /// The headers to set on the request, in order, with names in lower case.
     ///
-    /// For Standard Webhooks the id must satisfy [`is_signable_id`] and the time must not be negative: a request that
-    /// breaks this is accepted by no [`Verifier`](crate::Verifier). The `hmac` scheme sets the signature's header
-    /// only, since it signs neither id nor time; whoever wants those on the request adds them.
+    /// For Standard Webhooks the id must satisfy [`is_signable_id`] and the time must not be negative (for Stripe's format
+    /// the latter): a request that breaks this is accepted by no [`Verifier`](crate::Verifier). The other schemes sign
+    /// less and set their signature's header only; whoever wants id and time on the request adds them.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> Vec<(&str, String)> {
         match &self.keys {
             Keys::Standard(names, keys) => {
@@ -82,6 +92,21 @@ impl Signer {
                 ]
             }
             Keys::Hmac(format, key) => vec![(format.header(), hmac_value(format, key, body))],
+            Keys::GitHub(keys) => github::sign(keys, body).to_vec(),
+            Keys::Stripe(keys) => vec![(stripe::SIGNATURE, stripe::sign(keys, timestamp_s, body))],
+        }
+    }
+
+    /// Headers of the format that say what is delivered and are not signed, with names in lower case. Only GitHub's has
+    /// them: `x-github-event` is the event's type, and `x-github-delivery` a GUID made of the id (UUID version 5 of
+    /// `hooklane:event:{id}` in the namespace of URLs), so that repeats bear the same one.
+    pub fn describe(&self, id: &str, event_type: &str) -> Vec<(&'static str, String)> {
+        match self.scheme {
+            Scheme::Standard(_) | Scheme::Hmac(_) | Scheme::Stripe => Vec::new(),
+            Scheme::GitHub => vec![
+                (github::EVENT, event_type.to_owned()),
+                (github::DELIVERY, github::delivery_guid(id)),
+            ],
         }
     }
 
@@ -90,7 +115,7 @@ impl Signer {
         &self.scheme
     }
 
-    /// The headers that [`Signer::sign`] sets, so that configuration can refuse custom headers of the same name.
+    /// The headers that [`Signer::sign`] and [`Signer::describe`] set, so that configuration can refuse custom headers of the same name.
     pub fn header_names(&self) -> Vec<String> {
         self.scheme.header_names()
     }

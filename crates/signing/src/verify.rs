@@ -8,10 +8,12 @@ use ed25519_dalek::{SIGNATURE_LENGTH, Signature, VerifyingKey};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::error::{SignerError, VerifyError};
+use crate::github;
 use crate::mac::MacKey;
 use crate::scheme::{Encoding, Hash, HeaderFamily, HmacFormat, Scheme};
 use crate::secret::{Material, Secret};
-use crate::sign::{HMAC_RULE, check_count, hmac_key, prepare_each, standard_content};
+use crate::sign::{HMAC_RULE, VERBATIM_RULE, check_count, hmac_key, prepare_each, standard_content};
+use crate::stripe;
 
 /// How far the time of signing may lie from now, both ways, in seconds: what the libraries of Standard Webhooks take.
 pub const TOLERANCE_S: u64 = 300;
@@ -43,6 +45,8 @@ pub struct Verifier {
 enum Keys {
     Standard(HeaderFamily, StandardKeys),
     Hmac(HmacFormat, Vec<MacKey>),
+    GitHub(Vec<github::Keys>),
+    Stripe(Vec<MacKey>),
 }
 
 #[derive(Clone, Default)]
@@ -71,13 +75,16 @@ impl Verifier {
                 let prepare = |secret: &Secret| hmac_key(format.hash(), secret);
                 Keys::Hmac(format.clone(), prepare_each(&secrets, HMAC_RULE, prepare)?)
             }
+            Scheme::GitHub => Keys::GitHub(prepare_each(&secrets, VERBATIM_RULE, github::Keys::of)?),
+            Scheme::Stripe => Keys::Stripe(prepare_each(&secrets, VERBATIM_RULE, stripe::key)?),
         };
         Ok(Verifier { scheme, keys })
     }
 
     /// Accepts the request if one of its signatures was made with one of the secrets, over exactly this body and, by
     /// Standard Webhooks, its id and a time within `tolerance_s` seconds of `now_s` (unix seconds), the border
-    /// included. The `hmac` scheme knows neither id nor time: a recorded request verifies for ever.
+    /// included; by Stripe's format the time as well. The `hmac` scheme and GitHub's know neither: a recorded request
+    /// verifies for ever. Of GitHub's two signatures the one with SHA-256 must be there, and it decides.
     ///
     /// `header` is asked for lower-case names and must find a header whatever its case. `body` must be the bytes as
     /// they came, not a document parsed and written again.
@@ -103,6 +110,8 @@ impl Verifier {
                 let value = header(name).ok_or_else(|| VerifyError::MissingHeader(name.to_owned()))?;
                 hmac_matches(format, keys, value, body)
             }
+            Keys::GitHub(keys) => github::matches(keys, &header, body)?,
+            Keys::Stripe(keys) => stripe::matches(keys, &header, body, now_s, tolerance_s)?,
         };
         if matches {
             Ok(())
@@ -169,7 +178,7 @@ fn check_id(id: &str) -> Result<(), VerifyError> {
     Ok(())
 }
 
-fn check_time(timestamp: &str, now_s: i64, tolerance_s: u64) -> Result<(), VerifyError> {
+pub(crate) fn check_time(timestamp: &str, now_s: i64, tolerance_s: u64) -> Result<(), VerifyError> {
     // Digits only: Rust's own parser would let a sign pass.
     if timestamp.len() > TIMESTAMP_DIGITS_MAX || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(VerifyError::MalformedTimestamp);
@@ -299,8 +308,15 @@ fn decode_hmac(format: &HmacFormat, value: &str) -> Option<Vec<u8>> {
     }
     let encoded = value.strip_prefix(format.prefix())?;
     match format.encoding() {
-        Encoding::Hex if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) => None,
-        Encoding::Hex => hex::decode(encoded).ok(),
+        Encoding::Hex => decode_lower_hex(encoded),
         Encoding::Base64 => BASE64.decode(encoded).ok(),
     }
+}
+
+/// Upper case is refused, as in the senders' own libraries, which compare the text.
+pub(crate) fn decode_lower_hex(encoded: &str) -> Option<Vec<u8>> {
+    if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return None;
+    }
+    hex::decode(encoded).ok()
 }

@@ -253,3 +253,155 @@ fn hmac_takes_a_verbatim_text_as_it_stands_and_decodes_whsec() {
         "v0=ZYBLoZRnYvI+8URePyOkh9bTSQXFvDD/Jc8/Tftb6XBrn648p0jmk0cfQlWQwsjRmiYSHfNgijhK7gi+ngUX4A==",
     );
 }
+
+/// The signature headers of a scheme over a body, as a signer of these verbatim secrets sets them.
+fn signed(scheme: Scheme, secrets: &[&str], timestamp_s: i64, body: &str) -> Vec<(String, String)> {
+    let secrets = secrets.iter().map(|text| verbatim(text)).collect();
+    let signer = Signer::new(scheme, secrets).expect("fits");
+    let headers = signer.sign("msg_1", timestamp_s, body.as_bytes());
+    headers
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn verified(
+    scheme: Scheme,
+    secret: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    now_s: i64,
+) -> Result<(), VerifyError> {
+    let verifier = Verifier::new(scheme, vec![verbatim(secret)]).expect("fits");
+    let header = |name: &str| {
+        let found = headers.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| *value)
+    };
+    verifier.verify(header, body.as_bytes(), now_s, TOLERANCE_S)
+}
+
+#[test]
+fn the_github_scheme_sets_both_signatures_and_trusts_the_stronger_alone() {
+    // Goal: GitHub's documented vector under both of its names; a request that carries only SHA-1, or a wrong SHA-256 beside a
+    // right SHA-1, is not accepted.
+    let (secret, body) = ("It's a Secret to Everybody", "Hello, World!");
+    let sha256 = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let sha1 = "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59";
+    let expected = [("x-hub-signature-256", sha256), ("x-hub-signature", sha1)];
+    let headers = signed(Scheme::GitHub, &[secret, "older"], 1, body);
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(headers, expected, "the first secret signs");
+    let verify = |headers: &[(&str, &str)]| verified(Scheme::GitHub, secret, headers, body, 0);
+    assert_eq!(verify(&expected), Ok(()));
+    assert_eq!(verify(&expected[..1]), Ok(()));
+    let missing = VerifyError::MissingHeader("x-hub-signature-256".to_owned());
+    assert_eq!(verify(&expected[1..]), Err(missing));
+    for wrong in [sha256.to_uppercase().as_str(), &sha256[7..], sha1, "sha256="] {
+        let headers = [("x-hub-signature-256", wrong), ("x-hub-signature", sha1)];
+        assert_eq!(verify(&headers), Err(VerifyError::NoMatch), "{wrong}");
+    }
+}
+
+#[test]
+fn the_github_scheme_describes_the_event_by_type_and_guid() {
+    // Goal: the GUID is the one that anybody computes by RFC 9562, here by Python's
+    // uuid.uuid5(uuid.NAMESPACE_URL, "hooklane:event:msg_p5jXN8AQM9LWM0D4loKWxJek").
+    let signer = Signer::new(Scheme::GitHub, vec![verbatim("s")]).expect("fits");
+    let described = signer.describe("msg_p5jXN8AQM9LWM0D4loKWxJek", "invoice.paid");
+    let expected = [
+        ("x-github-event", "invoice.paid".to_owned()),
+        (
+            "x-github-delivery",
+            "cbdf753a-4fb4-5d5c-b6f3-d7fa29678725".to_owned(),
+        ),
+    ];
+    assert_eq!(described, expected);
+    assert_ne!(signer.describe("msg_2", "invoice.paid")[1], described[1]);
+}
+
+const STRIPE_V1: &str = "c89214b5b5da833daed6f0b8c5bb6bd58cea9022bd80ccc78230f3942d632925";
+const STRIPE_TIME_S: i64 = 1_700_000_000;
+const STRIPE_BODY: &str = r#"{"id":"evt_1"}"#;
+
+fn verify_stripe(value: &str, late_s: i64) -> Result<(), VerifyError> {
+    let headers = [("stripe-signature", value)];
+    verified(
+        Scheme::Stripe,
+        "whsec_test",
+        &headers,
+        STRIPE_BODY,
+        STRIPE_TIME_S + late_s,
+    )
+}
+
+#[test]
+fn signs_and_verifies_as_stripe_does() {
+    // Goal: the value that Stripe's own library accepts, with its secret taken as it stands; the time is signed and bounded.
+    let headers = signed(Scheme::Stripe, &["whsec_test"], STRIPE_TIME_S, STRIPE_BODY);
+    let value = format!("t={STRIPE_TIME_S},v1={STRIPE_V1}");
+    assert_eq!(headers, [("stripe-signature".to_owned(), value.clone())]);
+    assert_eq!(verify_stripe(&value, 300), Ok(()));
+    assert_eq!(verify_stripe(&value, 301), Err(VerifyError::TooOld));
+    assert_eq!(verify_stripe(&value, -301), Err(VerifyError::TooNew));
+    let later = format!("t={},v1={STRIPE_V1}", STRIPE_TIME_S + 1);
+    assert_eq!(verify_stripe(&later, 0), Err(VerifyError::NoMatch));
+}
+
+#[test]
+fn a_stripe_header_may_list_several_signatures_and_other_versions() {
+    // Goal: during a rotation all secrets sign, and a receiver with either accepts; v0 and what is unknown do not count.
+    let headers = signed(Scheme::Stripe, &["new", "whsec_test"], STRIPE_TIME_S, STRIPE_BODY);
+    let value = &headers[0].1;
+    assert_eq!(value.matches(",v1=").count(), 2);
+    assert!(value.ends_with(STRIPE_V1), "{value}");
+    assert_eq!(verify_stripe(value, 0), Ok(()));
+    let t = STRIPE_TIME_S;
+    let other = "0".repeat(64);
+    for good in [
+        format!("v1={other},t={t},v0=x,,v1={STRIPE_V1}"),
+        format!("t={t},v1=x,v1={STRIPE_V1}"),
+    ] {
+        assert_eq!(verify_stripe(&good, 0), Ok(()), "{good}");
+    }
+    for (bad, error) in [
+        (format!("t={t},v0={STRIPE_V1}"), VerifyError::NoMatch),
+        (format!("t={t}"), VerifyError::NoMatch),
+        (
+            format!("t={t},v1={}", STRIPE_V1.to_uppercase()),
+            VerifyError::NoMatch,
+        ),
+        (format!("v1={STRIPE_V1}"), VerifyError::MalformedTimestamp),
+        (
+            format!("t={t},t={t},v1={STRIPE_V1}"),
+            VerifyError::MalformedTimestamp,
+        ),
+        (format!("t=+{t},v1={STRIPE_V1}"), VerifyError::MalformedTimestamp),
+        (
+            format!("t={t}{},v1={STRIPE_V1}", ",v1=".repeat(3000)),
+            VerifyError::NoMatch,
+        ),
+    ] {
+        assert_eq!(verify_stripe(&bad, 0), Err(error), "{bad}");
+    }
+}
+
+#[test]
+fn at_most_32_signatures_of_a_stripe_header_are_compared() {
+    // Goal: a stranger cannot make a verifier compare without end. Method: the right one as the 32nd, and as the 33rd.
+    let wrong = format!(",v1={}", "0".repeat(64));
+    for (before, expected) in [(31, Ok(())), (32, Err(VerifyError::NoMatch))] {
+        let value = format!("t={STRIPE_TIME_S}{},v1={STRIPE_V1}", wrong.repeat(before));
+        assert_eq!(verify_stripe(&value, 0), expected);
+    }
+}
+
+#[test]
+fn github_and_stripe_take_verbatim_secrets_only() {
+    // Goal: a decoded whsec_ key is not the one that Stripe's or GitHub's libraries would compute with.
+    for scheme in [Scheme::GitHub, Scheme::Stripe] {
+        assert!(scheme.takes_verbatim());
+        let error = Signer::new(scheme.clone(), vec![secret(FIRST.secret)]).expect_err("refused");
+        assert!(error.to_string().contains("verbatim"), "{error}");
+        Verifier::new(scheme, vec![verbatim("a"), secret(FIRST.secret)]).expect_err("refused");
+    }
+}

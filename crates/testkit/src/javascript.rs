@@ -10,7 +10,7 @@ use crate::python::workspace_root;
 /// Below the workspace's root.
 const MODULES: &str = ".test-env/npm/node_modules";
 
-/// A script, with `standardwebhooks`, `svix`, `express` and `amqplib` to require.
+/// A script, with the packages of tests/package.json to require.
 ///
 /// # Errors
 /// When there is no environment yet, saying how to make it.

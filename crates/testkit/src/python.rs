@@ -9,7 +9,7 @@ use crate::process::Spawn;
 /// Below the workspace's root.
 const PYTHON: &str = ".test-env/venv/bin/python";
 
-/// A script, in the environment with `standardwebhooks`, `svix`, `pika`, `cloudevents` and `flask`.
+/// A script, in the environment with the packages of tests/requirements.txt.
 ///
 /// # Errors
 /// When there is no environment yet, saying how to make it.

@@ -50,6 +50,11 @@ enum SchemeName {
     StandardSvix,
     /// An HMAC over the body in one header
     Hmac,
+    /// As GitHub does: X-Hub-Signature-256
+    #[value(name = "github")]
+    GitHub,
+    /// As Stripe does: Stripe-Signature
+    Stripe,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,11 +89,13 @@ impl SignatureFlags {
                 let format = HmacFormat::new(&self.signature_header, hash, encoding, &self.signature_prefix);
                 Scheme::Hmac(format.map_err(|error| usage(error.to_string()))?)
             }
+            SchemeName::GitHub => Scheme::GitHub,
+            SchemeName::Stripe => Scheme::Stripe,
         })
     }
 
-    /// The secrets, in the order secret, file, environment.
-    pub fn secrets(&self) -> anyhow::Result<Vec<Secret>> {
+    /// The secrets for the scheme, in the order secret, file, environment.
+    pub fn secrets(&self, scheme: &Scheme) -> anyhow::Result<Vec<Secret>> {
         let mut texts = self.secret.clone();
         for path in &self.secret_file {
             let text = read_secret_file(path);
@@ -103,9 +110,8 @@ impl SignatureFlags {
                 "no secret given: use --secret-file, --secret-env or --secret",
             ));
         }
-        let is_hmac = matches!(self.scheme, SchemeName::Hmac);
         let parse = |text: &String| {
-            if is_hmac {
+            if scheme.takes_verbatim() {
                 Secret::verbatim(text)
             } else {
                 Secret::parse(text)

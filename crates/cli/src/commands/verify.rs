@@ -30,8 +30,9 @@ pub struct Verify {
 impl Verify {
     /// Prints `ok`, or fails with the reason.
     pub fn run(self) -> anyhow::Result<()> {
-        let verifier = Verifier::new(self.signature.scheme()?, self.signature.secrets()?)
-            .map_err(|error| usage(error.to_string()))?;
+        let scheme = self.signature.scheme()?;
+        let secrets = self.signature.secrets(&scheme)?;
+        let verifier = Verifier::new(scheme, secrets).map_err(|error| usage(error.to_string()))?;
         let headers = self
             .headers
             .iter()

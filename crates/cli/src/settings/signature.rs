@@ -7,9 +7,11 @@ use super::secret::{self, Fetch, SecretText};
 use super::table::{Field, Table};
 use super::value::{Raw, one_of};
 
-const SCHEMES: [(&str, HeaderFamily); 2] = [
-    ("standard", HeaderFamily::Webhook),
-    ("standard-svix", HeaderFamily::Svix),
+const SCHEMES: [(&str, Scheme); 4] = [
+    ("standard", Scheme::Standard(HeaderFamily::Webhook)),
+    ("standard-svix", Scheme::Standard(HeaderFamily::Svix)),
+    ("github", Scheme::GitHub),
+    ("stripe", Scheme::Stripe),
 ];
 const HASHES: [(&str, Hash); 3] = [
     ("sha1", Hash::Sha1),
@@ -35,13 +37,20 @@ pub fn scheme(table: &Table<'_>) -> Option<Scheme> {
     };
     match &field.value.kind {
         ValueKind::Table(_) => hmac(&field.table()?),
-        _ => {
-            let family = field.taken(one_of(Raw { value: field.value, is_text_only: false }, &SCHEMES).map_err(|mut wrong| {
-                wrong.remedy += ", or `{ hmac = { header = \"x-signature\", hash = \"sha256\", encoding = \"hex\" } }`";
+        _ => field.taken(
+            one_of(
+                Raw {
+                    value: field.value,
+                    is_text_only: false,
+                },
+                &SCHEMES,
+            )
+            .map_err(|mut wrong| {
+                wrong.remedy +=
+                    ", or `{ hmac = { header = \"x-signature\", hash = \"sha256\", encoding = \"hex\" } }`";
                 wrong
-            }))?;
-            Some(Scheme::Standard(family))
-        }
+            }),
+        ),
     }
 }
 
@@ -164,13 +173,12 @@ fn from_list(list: &Field<'_>, fetch: Fetch) -> Listed {
 }
 
 fn made(field: &Field<'_>, scheme: Scheme, texts: &[SecretText]) -> SignerRead {
-    let is_standard = matches!(scheme, Scheme::Standard(_));
     let mut secrets = Vec::with_capacity(texts.len());
     for text in texts {
-        let read = if is_standard {
-            Secret::parse(text.expose())
-        } else {
+        let read = if scheme.takes_verbatim() {
             Secret::verbatim(text.expose())
+        } else {
+            Secret::parse(text.expose())
         };
         match read {
             Ok(secret) => secrets.push(secret),

@@ -88,7 +88,7 @@ fn sizes_that_a_later_step_would_refuse_are_refused() {
 /// Goal: each mistake is found on its own line, says what is wrong, and how to mend it.
 #[test]
 fn every_mistake_has_its_line_and_its_remedy() {
-    let table: [(&str, &str, &str); 27] = [
+    let table: [(&str, &str, &str); 28] = [
         ("url = \"ftp://h/\"", "not an http or https URL", "https://"),
         (
             "url = \"http://h/\"",
@@ -119,7 +119,12 @@ fn every_mistake_has_its_line_and_its_remedy() {
         ("event_types = [\"*.paid\"]", "only letters", "invoice.*"),
         ("event_types = \"invoice.paid\"", "not a list", "[…]"),
         ("channels = [\"a b\"]", "only letters", "letters, digits"),
-        ("signature = \"hmac\"", "is not known", "\"standard\""),
+        ("signature = \"hmac\"", "is not known", "\"github\""),
+        (
+            "headers = { X-GitHub-Event = \"ping\" }\nsignature = \"github\"",
+            "carries the signature",
+            "another name",
+        ),
         (
             "signature = { hmac = { header = \"host\" } }",
             "another meaning",
@@ -376,6 +381,19 @@ fn listening_off_loopback_without_a_token_is_refused() {
         ("hooklane.toml:4", "ingest.listen")
     );
     assert!(found[0].remedy.contains("token"), "{found:?}");
+}
+
+#[test]
+fn formats_of_others_take_any_text_as_secret() {
+    // Goal: GitHub's and Stripe's secrets are texts, whatever they look like.
+    for (name, scheme) in [("github", Scheme::GitHub), ("stripe", Scheme::Stripe)] {
+        let text = format!(
+            "{BROKER}[[endpoint]]\nid = \"a\"\nurl = \"https://h/\"\nsignature = \"{name}\"\nsecrets = [\"whsec_!\", \"x\"]\n"
+        );
+        let loaded = load(&text).unwrap();
+        let endpoint = loaded.registry.endpoint(&EndpointId::parse("a").unwrap());
+        assert_eq!(endpoint.unwrap().signer.scheme(), &scheme);
+    }
 }
 
 #[test]

@@ -243,14 +243,14 @@ impl Readable for Url {
 ///
 /// # Errors
 /// When the text is none of them, or no text.
-pub fn one_of<T: Copy>(raw: Raw<'_>, names: &[(&str, T)]) -> Result<T, Wrong> {
+pub fn one_of<T: Clone>(raw: Raw<'_>, names: &[(&str, T)]) -> Result<T, Wrong> {
     let all: Vec<_> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let remedy = format!("write {}", all.join(" or "));
     let text = raw.text().ok_or_else(|| raw.wrong_kind("a name", &all[0]))?;
     let found = names
         .iter()
         .find(|(name, _)| *name == text)
-        .map(|(_, meaning)| *meaning);
+        .map(|(_, meaning)| meaning.clone());
     found.ok_or_else(|| Wrong::new(format!("{text:?} is not known"), remedy))
 }
 

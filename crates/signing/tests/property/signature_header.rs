@@ -15,6 +15,8 @@ pub fn check(text: &str) {
     check_standard(text);
     check_hmac(Encoding::Hex, text);
     check_hmac(Encoding::Base64, text);
+    check_github(text);
+    check_stripe(text);
     check_secret(text);
 }
 
@@ -84,6 +86,35 @@ fn check_hmac(encoding: Encoding, text: &str) {
         expected,
         "{text:?}"
     );
+}
+
+fn verbatim() -> Vec<Secret> {
+    vec![Secret::verbatim("mysecret").expect("not empty")]
+}
+
+fn check_github(text: &str) {
+    let signer = Signer::new(Scheme::GitHub, verbatim()).expect("one secret that fits");
+    let verifier = Verifier::new(Scheme::GitHub, verbatim()).expect("one secret that fits");
+    let genuine = signer.sign(ID, NOW_S, BODY)[0].1.clone();
+    let accepted = verifier.verify(|_| Some(text), BODY, NOW_S, TOLERANCE_S).is_ok();
+    assert_eq!(accepted, text == genuine, "{text:?}");
+}
+
+fn check_stripe(text: &str) {
+    let signer = Signer::new(Scheme::Stripe, verbatim()).expect("one secret that fits");
+    let verifier = Verifier::new(Scheme::Stripe, verbatim()).expect("one secret that fits");
+    let genuine = signer.sign(ID, NOW_S, BODY)[0].1.clone();
+    let (time, mac) = genuine.split_once(',').expect("a time and a signature");
+    let verify = |value: &str| verifier.verify(|_| Some(value), BODY, NOW_S, TOLERANCE_S);
+    let is_genuine = text.split(',').any(|part| part == time) && text.split(',').any(|part| part == mac);
+    assert!(
+        verify(text).is_err() || is_genuine,
+        "accepted without a genuine signature: {text:?}"
+    );
+    // A second time would be one too many; nothing else that follows a genuine signature takes it away.
+    if !text.split(',').any(|part| part.starts_with("t=")) {
+        assert_eq!(verify(&format!("{genuine},{text}")), Ok(()), "{text:?}");
+    }
 }
 
 /// Configuration is no stranger, but the parser is the same kind of code.
