@@ -1,12 +1,13 @@
 //! `hooklane dead`, `faults` and `status`, driven as an operator does: by the built binary.
 
+mod stage;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role};
-use hooklane_broker::{Broker, Destination, Holder, Outgoing, Queue, ShelfName, Shelves};
-use hooklane_telemetry::Metrics;
+use hooklane_broker::rabbitmq::{RabbitMqSettings, RabbitMqShelves, Role};
+use hooklane_broker::{Holder, Queue, ShelfName, Shelves};
 use hooklane_testkit::process::{self, Ended};
 use hooklane_testkit::rabbitmq::{Vhost, shared};
 use hooklane_types::{
@@ -26,23 +27,7 @@ impl Stage {
     /// A vhost with `count` dead letters.
     async fn new(count: u32) -> Result<Stage> {
         let vhost = shared().await?.vhost().await?;
-        let settings = RabbitMqSettings::new(Role::Operator, vhost.url())?;
-        let broker = RabbitMq::start(settings, std::sync::Arc::new(Metrics::new()))?;
-        // Connecting declares what is missing.
-        hooklane_testkit::eventually("a connection", DEADLINE, || async {
-            Ok(broker.depth(Queue::Dead).await?)
-        })
-        .await?;
-        for number in 0..count {
-            broker
-                .publish(
-                    Destination::Internal(Queue::Dead),
-                    Outgoing::internal(letter(number)),
-                    DEADLINE,
-                )
-                .await?;
-        }
-        broker.shut_down().await;
+        stage::shelf::put(vhost.url(), Queue::Dead, (0..count).map(letter)).await?;
         Ok(Stage {
             vhost,
             dir: tempfile::tempdir()?,

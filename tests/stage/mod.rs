@@ -3,6 +3,7 @@
 #![allow(dead_code)] // every test file includes it and uses its own part
 
 pub mod load;
+pub mod shelf;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

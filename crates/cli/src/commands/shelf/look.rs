@@ -240,7 +240,41 @@ pub struct Export {
 impl Export {
     pub fn run<E: Shown>(self) -> anyhow::Result<()> {
         let filter = self.filter.filter::<E>(None)?;
-        let mut out: Box<dyn Write> = match &self.output {
+        let mut out = Sink::new(self.output)?;
+        self.connect.run::<E, _>("export", async |session, _| {
+            let mut meter = Meter::new();
+            let scanned = session
+                .reader()
+                .scan::<E>(&filter, |entry| {
+                    out.add(&entry.detail(usize::MAX))?;
+                    meter.tell(format_args!("exported {}", out.written));
+                    Ok(ControlFlow::Continue(()))
+                })
+                .await;
+            drop(meter);
+            let Some(scanned) = unless_closed(session, E::SHELF, scanned)? else {
+                return Ok(());
+            };
+            unless_closed(session, E::SHELF, out.finish().map_err(ControlError::from))?;
+            summary(&scanned);
+            anyhow::ensure!(scanned.ended != Ended::Stopped, "the export is not complete");
+            Ok(())
+        })
+    }
+}
+
+/// Where an export goes.
+struct Sink {
+    out: Box<dyn Write>,
+    /// The file, until something stands in it that somebody may want: an export that never began leaves nothing in the way of
+    /// the next one.
+    empty: Option<PathBuf>,
+    written: u64,
+}
+
+impl Sink {
+    fn new(path: Option<PathBuf>) -> anyhow::Result<Sink> {
+        let out: Box<dyn Write> = match &path {
             None => Box::new(BufWriter::new(io::stdout())),
             Some(path) => {
                 let file = File::create_new(path).with_context(|| {
@@ -254,26 +288,32 @@ impl Export {
                 ))
             }
         };
-        self.connect.run::<E, _>("export", async |session, _| {
-            let mut meter = Meter::new();
-            let mut written = 0_u64;
-            let scanned = session
-                .reader()
-                .scan::<E>(&filter, |entry| {
-                    json_line(&mut out, &entry.detail(usize::MAX))?;
-                    written += 1;
-                    meter.tell(format_args!("exported {written}"));
-                    Ok(ControlFlow::Continue(()))
-                })
-                .await;
-            drop(meter);
-            let Some(scanned) = unless_closed(session, E::SHELF, scanned)? else {
-                return Ok(());
-            };
-            unless_closed(session, E::SHELF, out.flush().map_err(ControlError::from))?;
-            summary(&scanned);
-            anyhow::ensure!(scanned.ended != Ended::Stopped, "the export is not complete");
-            Ok(())
+        Ok(Sink {
+            out,
+            empty: path,
+            written: 0,
         })
+    }
+
+    fn add(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        self.empty = None;
+        self.written += 1;
+        json_line(&mut self.out, value)
+    }
+
+    /// The export is there, if only an empty one.
+    fn finish(&mut self) -> io::Result<()> {
+        self.empty = None;
+        self.out.flush()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(path) = self.empty.take()
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "the empty file of an export that failed stays");
+        }
     }
 }

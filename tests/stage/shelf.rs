@@ -1,0 +1,82 @@
+//! Messages put on a shelf, or into another internal queue, without the processes that would do it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
+use hooklane_broker::{Broker, Destination, Outgoing, Queue};
+use hooklane_telemetry::Metrics;
+use hooklane_types::{
+    ApplicationId, DeadLetter, DeadReason, Delivery, EndpointId, Event, EventId, EventType, Internal,
+    UnixMillis,
+};
+
+use super::SOON;
+
+/// Puts messages in internal form into a queue, in this order. Connecting declares what is missing.
+pub async fn put(broker_url: &str, queue: Queue, bodies: impl IntoIterator<Item = Bytes>) -> Result<()> {
+    let settings = RabbitMqSettings::new(Role::Operator, broker_url)?;
+    let broker = RabbitMq::start(settings, Arc::new(Metrics::new()))?;
+    hooklane_testkit::eventually("a connection", SOON, || async { Ok(broker.depth(queue).await?) }).await?;
+    for body in bodies {
+        broker
+            .publish(Destination::Internal(queue), Outgoing::internal(body), SOON)
+            .await?;
+    }
+    broker.shut_down().await;
+    Ok(())
+}
+
+/// A dead letter with what filters look at.
+#[derive(Clone, Copy)]
+pub struct Letter {
+    /// `msg_…`
+    pub id: &'static str,
+    /// Whose.
+    pub application: &'static str,
+    /// To whom.
+    pub endpoint: &'static str,
+    /// What.
+    pub event_type: &'static str,
+    /// Why.
+    pub reason: DeadReason,
+    /// How long ago it was given up.
+    pub age: Duration,
+    /// The payload.
+    pub payload: &'static [u8],
+}
+
+impl Letter {
+    /// In internal form, as a dispatcher would put it on the shelf now.
+    pub fn encode(&self) -> Result<Bytes> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let at = UnixMillis(i64::try_from((now - self.age).as_millis())?);
+        let event = Event {
+            id: EventId::parse(self.id).context("an event id")?,
+            producer_id: None,
+            application: ApplicationId::parse(self.application).context("an application")?,
+            event_type: EventType::parse(self.event_type).context("an event type")?,
+            channels: vec![],
+            accepted_at: at,
+            content_type: "application/json".to_owned(),
+            traceparent: None,
+            headers: vec![],
+            payload: Bytes::from_static(self.payload),
+        };
+        let delivery = Delivery {
+            event,
+            endpoints: vec![EndpointId::parse(self.endpoint).context("an endpoint")?],
+            target: 0,
+            run: 0,
+            attempts_made: 10,
+            parks: 0,
+            remaining_ms: 0,
+            deadline: None,
+            history: vec![],
+        };
+        let reason = self.reason;
+        Ok(Internal::Dead(DeadLetter { delivery, reason, at }).encode())
+    }
+}
