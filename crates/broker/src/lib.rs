@@ -3,6 +3,7 @@
 pub mod port;
 pub mod rabbitmq;
 pub mod shelf;
+pub mod socket;
 pub mod topology;
 
 pub use port::{

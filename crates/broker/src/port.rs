@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hooklane_types::{Properties, RawMessage};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// The queues that processes read. Their full names carry the installation's prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Queue {
     /// What producers and ingest published.
     Events,
@@ -50,7 +51,7 @@ impl Queue {
 }
 
 /// Where a message is published to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {
     /// Exchange `events`, as a foreign producer does (the CLI's `publish`): external form.
     ProducerEvents {
@@ -99,7 +100,7 @@ pub const SUBSTITUTE: u8 = 0x1a;
 pub const UNREADABLE_HEADER: &str = "x-hooklane-unreadable";
 
 /// What went wrong, by what the caller can do about it.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum BrokerError {
     /// Not confirmed within the deadline: the message may or may not arrive. Publish again with the same id.
     #[error("the broker did not confirm within {} ms: {last_error}", waited.as_millis())]
@@ -141,7 +142,7 @@ pub enum BrokerState {
 }
 
 /// A queue as a passive declaration shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
     /// Messages ready.
     pub messages: u64,

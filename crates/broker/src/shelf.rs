@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::port::Queue;
 
 /// The shelves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ShelfName {
     /// Deliveries that were given up.
     Dead,
