@@ -34,6 +34,13 @@ fn with_body() -> tempfile::TempDir {
     dir
 }
 
+/// A directory with a settings file that says nothing: a dispatcher wants one.
+fn with_settings() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("hooklane.toml"), "").unwrap();
+    dir
+}
+
 #[tokio::test]
 async fn sign_prints_the_published_vector() {
     let dir = with_body();
@@ -273,18 +280,24 @@ async fn a_missing_file_and_a_missing_broker_say_what_to_do() {
         "{}",
         missing.stderr
     );
-    let no_broker = run(dir.path(), &["dispatcher"]).await;
-    assert_eq!(no_broker.status.code(), Some(2));
-    assert!(
-        no_broker.stderr.contains("--broker, HOOKLANE_BROKER__URL"),
-        "{}",
-        no_broker.stderr
-    );
+    let neither = run(dir.path(), &["dispatcher"]).await;
+    assert_eq!(neither.status.code(), Some(2));
+    for expected in [
+        "2 problems",
+        "hooklane.toml: there is no such file",
+        "--broker, HOOKLANE_BROKER__URL",
+    ] {
+        assert!(
+            neither.stderr.contains(expected),
+            "{expected}: {}",
+            neither.stderr
+        );
+    }
 }
 
 #[tokio::test]
 async fn a_port_in_use_names_the_setting() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = with_settings();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (service, variable) in [
@@ -308,7 +321,7 @@ async fn a_port_in_use_names_the_setting() {
 /// Goal: without its broker a service lives, says that it is not ready, names its port, and ends in order at SIGTERM.
 #[tokio::test]
 async fn services_start_without_their_broker_and_end_at_sigterm() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = with_settings();
     for service in ["ingest", "dispatcher"] {
         let arguments = [
             service,
@@ -526,7 +539,7 @@ async fn a_closed_pipe_changes_no_exit_code() {
 /// Goal: a service whose log nobody reads any more works on. Method: without a broker it has something to log at once.
 #[tokio::test]
 async fn a_service_outlives_the_reader_of_its_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = with_settings();
     for service in ["ingest", "dispatcher"] {
         // Its address cannot be read from its output.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -62,6 +62,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// Endpoints stand in the file only. A dispatcher that knows none acks events as wanted by nobody, and gives up whatever waits
+    /// for an endpoint: started in the wrong directory, it would do nothing but harm.
+    fn needs_file(self) -> bool {
+        self == Role::Dispatcher
+    }
+
     fn needs_broker(self) -> bool {
         self != Role::Offline
     }
@@ -132,7 +138,21 @@ pub fn load(sources: &Sources, role: Role) -> Result<Loaded, Report> {
     let text = sources
         .read_file()
         .map_err(|problem| Report::new(vec![problem]))?;
-    load_text(sources, role, text)
+    match (missing_file(sources, role), load_text(sources, role, text)) {
+        (None, loaded) => loaded,
+        (Some(missing), Ok(_)) => Err(Report::new(vec![missing])),
+        (Some(missing), Err(report)) => Err(Report::new([&[missing], report.problems()].concat())),
+    }
+}
+
+fn missing_file(sources: &Sources, role: Role) -> Option<Problem> {
+    let is_missing = role.needs_file() && sources.path().is_none();
+    is_missing.then(|| Problem {
+        place: FILE_DEFAULT.to_owned(),
+        key: String::new(),
+        wrong: "there is no such file here, and none is named: without endpoints every delivery would be given up".to_owned(),
+        remedy: "start in the file's directory, name it with --config or HOOKLANE_CONFIG, or write one with `hooklane init`".to_owned(),
+    })
 }
 
 /// Loads settings with the file's text already read.
@@ -151,7 +171,8 @@ pub fn load_text(sources: &Sources, role: Role, file_text: String) -> Result<Loa
 pub fn inspect(sources: &Sources, role: Role) -> (Option<Loaded>, Vec<Problem>) {
     match sources.read_file() {
         Ok(text) => {
-            let (loaded, problems, _) = read(sources, role, text);
+            let (loaded, mut problems, _) = read(sources, role, text);
+            problems.extend(missing_file(sources, role));
             (loaded, Report::new(problems).problems().to_vec())
         }
         Err(problem) => (None, vec![problem]),
