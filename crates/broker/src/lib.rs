@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod embedded;
 pub mod port;
 pub mod rabbitmq;
 pub mod shelf;

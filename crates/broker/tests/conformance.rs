@@ -1,15 +1,17 @@
-//! The port's conformance suite, run on RabbitMQ.
+//! The port's conformance suite, run on both implementations.
 
 mod suite;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use hooklane_broker::SharedBroker;
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
 use hooklane_telemetry::Metrics;
 use hooklane_testkit::rabbitmq::{Vhost, shared};
 use suite::Bench;
+use tempfile::TempDir;
 
 /// A vhost of the shared node.
 struct RabbitMqBench {
@@ -24,20 +26,60 @@ impl Bench for RabbitMqBench {
     }
 }
 
-async fn bench() -> Result<RabbitMqBench> {
+async fn rabbitmq_bench() -> Result<RabbitMqBench> {
     Ok(RabbitMqBench {
         vhost: shared().await?.vhost().await?,
     })
 }
 
+/// A directory that one process may open: all that it gives out are the same broker.
+struct EmbeddedBench {
+    directory: TempDir,
+    broker: Mutex<Option<EmbeddedBroker>>,
+}
+
+impl Bench for EmbeddedBench {
+    fn broker(&self, events_bytes_max: u64) -> Result<SharedBroker> {
+        let mut broker = self.broker.lock().expect("no test panics under this lock");
+        if broker.is_none() {
+            let mut settings = EmbeddedSettings::new(self.directory.path());
+            settings.events_bytes_max = events_bytes_max;
+            *broker = Some(EmbeddedBroker::open(settings)?);
+        }
+        Ok(broker.as_ref().expect("it was just opened").shared())
+    }
+}
+
+async fn embedded_bench() -> Result<EmbeddedBench> {
+    Ok(EmbeddedBench {
+        directory: tempfile::tempdir()?,
+        broker: Mutex::new(None),
+    })
+}
+
 macro_rules! conformance {
     ($($name:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() -> Result<()> {
-                suite::$name(&bench().await?).await
-            }
-        )*
+        mod rabbitmq {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> Result<()> {
+                    suite::$name(&rabbitmq_bench().await?).await
+                }
+            )*
+        }
+
+        mod embedded {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> Result<()> {
+                    suite::$name(&embedded_bench().await?).await
+                }
+            )*
+        }
     };
 }
 
