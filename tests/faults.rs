@@ -248,8 +248,9 @@ async fn a_memory_alarm_of_20_seconds_delays_and_loses_nothing() -> Result<()> {
         more(&stage, 200, SOON).await?;
         node.set_memory_alarm(true).await?;
         let alarm = tokio::time::Instant::now();
-        // A dispatcher has published nothing so far, and the broker tells only those who do.
-        wait_ready(&stage, &ingest.url, false).await?;
+        for url in [&ingest.url, &running[0].url, &running[1].url] {
+            wait_ready(&stage, url, false).await?;
+        }
         let url = format!("{}/api/v1/app/acme/msg", ingest.url);
         let refused = stage.http.post(url).header("content-type", "application/json");
         let refused = refused.body(LATE).send().await?;
@@ -259,6 +260,9 @@ async fn a_memory_alarm_of_20_seconds_delays_and_loses_nothing() -> Result<()> {
         );
         tokio::time::sleep_until(alarm + Duration::from_secs(20)).await;
         node.set_memory_alarm(false).await?;
+        for url in [&ingest.url, &running[0].url, &running[1].url] {
+            wait_ready(&stage, url, true).await?;
+        }
         more(&stage, 200, RECOVERY).await
     };
     let (mut accepted, ()) = beside(&stage, &ingest, trouble).await?;

@@ -116,8 +116,8 @@ pub enum BrokerError {
     /// The broker doesn't have what was asked for, or forbids it. An operator must act.
     #[error("{0}")]
     Refused(String),
-    /// Not connected within the deadline.
-    #[error("no connection to the broker: {0}")]
+    /// Not connected, or the broker takes no publishes (an alarm), within the deadline: in words.
+    #[error("{0}")]
     Unavailable(String),
     /// The process is shutting down.
     #[error("the broker connection was shut down")]

@@ -8,7 +8,7 @@ use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::claims::Claims;
+use crate::claims::{Guard, Window};
 use crate::clock::Clock;
 use crate::endpoints::{Endpoints, Moment};
 use crate::settings::{DispatcherSettings, Shutdown};
@@ -27,7 +27,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: Shutdown,
     pub(crate) clock: Clock,
-    pub(crate) claims: Claims,
+    pub(crate) claims: Guard,
     pub(crate) endpoints: Endpoints,
     pub(crate) unknown: Unknown,
     pub(crate) settle: Settle,
@@ -47,7 +47,7 @@ impl Core {
     ) -> Core {
         Core {
             clock: Clock::new(),
-            claims: Claims::new(settings.claim_entries_max),
+            claims: Guard::new(Arc::new(Window::new(settings.claim_entries_max)), metrics.clone()),
             endpoints: Endpoints::new(metrics.clone()),
             unknown: Unknown::default(),
             settle: Settle::new(broker.clone(), settings.publish_timeout),

@@ -15,6 +15,7 @@ mod intake;
 mod labels;
 mod park;
 mod process;
+mod pulse;
 mod report;
 mod route;
 mod run;
@@ -26,6 +27,7 @@ mod suspects;
 mod unknown;
 mod worker;
 
+pub use claims::{ClaimError, ClaimWindow, Claims, Verdict};
 pub use error::DispatcherError;
 pub use run::run;
 pub use settings::{DispatcherSettings, EVENT_BYTES_LIMIT, Shutdown, UserApplications};

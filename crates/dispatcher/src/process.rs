@@ -8,7 +8,6 @@ use hooklane_types::{
     SLICE_ENDPOINTS_MAX,
 };
 
-use crate::claims::{self, Verdict};
 use crate::core::InHand;
 use crate::intake::{self, Refusal};
 use crate::report;
@@ -118,15 +117,15 @@ async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) ->
     let mut claim = None;
     if event.producer_id.is_some() {
         let now_ms = core.clock.monotonic_ms();
-        let (key, verdict) = core
+        claim = core
             .claims
-            .claim((&event.application, &event.id), redelivered, now_ms);
-        if verdict == Verdict::Duplicate {
+            .claim((&event.application, &event.id), redelivered, now_ms)
+            .await;
+        if claim.is_none() {
             core.metrics.count(Metric::EventsDuplicate, &[]);
             report::duplicate(event);
             return Ok(());
         }
-        claim = Some(claims::Held::new(&core.claims, key));
     }
     send_out(hand, received, FIRST_RUN).await?;
     if let Some(claim) = claim {

@@ -56,6 +56,7 @@ metrics! {
     EventAgeSeconds Seconds "hooklane_event_age_seconds" [] "From acceptance to the start of the first attempt.";
     ClaimsHeld Gauge "hooklane_claims_entries" [] "Ids in the claim window.";
     ClaimsWindowSeconds Gauge "hooklane_claims_window_seconds" [] "Age of the oldest id in the claim window: how far back a repeat is noticed.";
+    ClaimsUnanswered Counter "hooklane_claims_unanswered_total" ["reason"] "Events that went out unclaimed, by reason (late, away, breaker).";
     Attempts Counter "hooklane_attempts_total" ["outcome"] "Attempts by outcome (2xx, 3xx, 4xx, 5xx, or why no status came).";
     AttemptSeconds Seconds "hooklane_attempt_duration_seconds" [] "Duration of attempts.";
     AttemptsInFlight Gauge "hooklane_attempts_in_flight" [] "Attempts in flight.";

@@ -42,6 +42,8 @@ pub enum ControlMessage {
     },
     /// One part of a dispatcher's answer.
     StatusReply(StatusReply),
+    /// Nobody listens for it: it is published because a broker in an alarm tells only those who publish.
+    Pulse,
     /// Something of another version.
     #[serde(other)]
     Unknown,

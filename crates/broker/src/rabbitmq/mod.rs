@@ -166,7 +166,7 @@ impl RabbitMq {
             let live = link.live().await.ok_or(BrokerError::ShutDown)?;
             let failed = |error: lapin::Error| match error.is_amqp_soft_error() {
                 true => BrokerError::Refused(error.to_string()),
-                false => BrokerError::Unavailable(error.to_string()),
+                false => BrokerError::Unavailable(format!("no connection to the broker: {error}")),
             };
             let channel = live.link.connection().create_channel().await.map_err(failed)?;
             let mut depths = Vec::with_capacity(queues.len());
@@ -238,7 +238,7 @@ impl Broker for RabbitMq {
         depths
             .into_iter()
             .next()
-            .ok_or_else(|| BrokerError::Unavailable("no answer".to_owned()))
+            .ok_or_else(|| BrokerError::Unavailable("the broker gives no answer".to_owned()))
     }
 
     async fn delay_depths(&self) -> Result<Vec<Depth>, BrokerError> {

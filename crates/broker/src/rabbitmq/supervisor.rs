@@ -127,8 +127,10 @@ impl Supervised {
     pub(crate) fn trouble(&self) -> String {
         match &*self.state.borrow() {
             BrokerState::Connected => "the broker does not answer".to_owned(),
-            BrokerState::Blocked { reason } => format!("the broker takes no publishes: {reason}"),
-            BrokerState::Disconnected { last_error } => last_error.clone(),
+            BrokerState::Blocked { reason } => format!(
+                "the broker takes no publishes: {reason} (an alarm; free memory or disk on its nodes, it goes on by itself)"
+            ),
+            BrokerState::Disconnected { last_error } => format!("no connection to the broker: {last_error}"),
         }
     }
 }
