@@ -140,6 +140,11 @@ impl Receiver {
         self.shared.scripts.set_default(replies.into_iter().collect());
     }
 
+    /// Scripts all paths that have no script of their own, by a closure that sees each request.
+    pub fn script_default_with(&self, decide: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.shared.scripts.set_default_closure(Arc::new(decide));
+    }
+
     /// Verifies the signatures of requests to a path from now on. Scripts see the verdict; nothing is refused by itself.
     pub fn verify(&self, path: &str, verifier: Verifier) {
         self.shared.verifiers.set(path, verifier);

@@ -39,6 +39,10 @@ impl Scripts {
         *lock(&self.default) = sequence(replies);
     }
 
+    pub(crate) fn set_default_closure(&self, decide: Decide) {
+        *lock(&self.default) = Script::Decide(decide);
+    }
+
     /// The reply that is due for this request. Closures run outside the lock, so they may be slow or script again.
     pub(crate) fn next(&self, request: &Request) -> Reply {
         let of_path = lock(&self.by_path)

@@ -8,6 +8,7 @@ use crate::process::Spawn;
 
 /// Below the workspace's root.
 const PYTHON: &str = ".test-env/venv/bin/python";
+const TOOLS: &str = ".test-env/venv/bin";
 
 /// A script, in the environment with the packages of tests/requirements.txt.
 ///
@@ -23,6 +24,16 @@ pub fn script(path: impl AsRef<Path>) -> Result<Spawn> {
 /// As [`script`].
 pub fn code(code: &str) -> Result<Spawn> {
     Ok(python()?.args(["-c", code]))
+}
+
+/// A command that a package of the environment brings.
+///
+/// # Errors
+/// As [`script`], and when there is no such command.
+pub fn tool(name: &str) -> Result<Spawn> {
+    let path = workspace_root().join(TOOLS).join(name);
+    ensure!(path.exists(), "{} is missing: tests/run makes it", path.display());
+    Ok(Spawn::program(path))
 }
 
 fn python() -> Result<Spawn> {

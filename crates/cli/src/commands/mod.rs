@@ -9,6 +9,7 @@ mod ingest;
 mod init;
 mod print;
 mod publish;
+mod receiver;
 mod secret;
 mod service;
 mod shelf;
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Check),
     /// Publishes one event, or a file of them.
     Publish(publish::Publish),
+    /// Receives webhooks to try things with: prints each, checks its signature, fails as it is told.
+    Receiver(receiver::Receiver),
     /// Prints the signature headers for a body.
     Sign(sign::Sign),
     /// Checks the signature of a request that was received.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Dispatcher(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Receiver(command) => command.run(),
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Secret(command) => command.run(),

@@ -94,6 +94,11 @@ impl SignatureFlags {
         })
     }
 
+    /// Whether any was given.
+    pub fn has_secrets(&self) -> bool {
+        !(self.secret.is_empty() && self.secret_file.is_empty() && self.secret_env.is_empty())
+    }
+
     /// The secrets for the scheme, in the order secret, file, environment.
     pub fn secrets(&self, scheme: &Scheme) -> anyhow::Result<Vec<Secret>> {
         let mut texts = self.secret.clone();
