@@ -283,7 +283,9 @@ fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         },
     };
     let on_close = |keep| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
-    on_close(true).map_err(corrupt)?;
+    // A log that was there stays as it is; an empty one that SQLite makes goes again.
+    let log = path.with_file_name(LOG);
+    on_close(fs::metadata(&log).is_ok_and(|log| log.len() > 0)).map_err(corrupt)?;
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let unsigned = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     let application_id = unsigned(number("application_id").map_err(corrupt)?);
