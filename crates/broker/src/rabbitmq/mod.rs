@@ -16,7 +16,7 @@ mod tls;
 mod transport;
 mod url;
 
-pub use settings::{Declare, RabbitMqSettings, Role, SettingsError};
+pub use settings::{Declare, RabbitMqSettings, Role, SettingsError, host_name};
 pub use shelf::RabbitMqShelves;
 pub use url::{BrokerUrl, BrokerUrls};
 

@@ -133,8 +133,8 @@ impl RabbitMqSettings {
     }
 }
 
-/// For people who look at the broker's connections; nothing depends on it.
-fn host_name() -> String {
+/// The machine's name, for people; nothing depends on it.
+pub fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

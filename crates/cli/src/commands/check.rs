@@ -76,13 +76,23 @@ impl Check {
         findings.iter().try_for_each(show)?;
         let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
         let mut bad = count(&findings, Verdict::Problem);
-        if let Some(rabbitmq) = rabbitmq {
-            bad += block_on(broker(rabbitmq))?;
+        match rabbitmq {
+            Some(rabbitmq) => bad += block_on(broker(rabbitmq))?,
+            None if bad == 0 => show(&without_broker())?,
+            None => {}
         }
         match bad {
             0 => Ok(()),
             _ => Err(Problems(bad).into()),
         }
+    }
+}
+
+fn without_broker() -> Finding {
+    Finding {
+        verdict: Verdict::Warning,
+        what: "no broker is set: `hooklane serve` runs on a queue of its own, `hooklane ingest` and `hooklane dispatcher` do not".to_owned(),
+        remedy: "for RabbitMQ give --broker, HOOKLANE_BROKER__URL or [broker] url".to_owned(),
     }
 }
 

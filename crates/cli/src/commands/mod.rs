@@ -9,8 +9,10 @@ mod ingest;
 mod init;
 mod print;
 mod publish;
+mod reach;
 mod receiver;
 mod secret;
+mod serve;
 mod service;
 mod shelf;
 mod sign;
@@ -51,6 +53,8 @@ struct Cli {
 enum Command {
     /// Writes a commented settings file with a fresh secret.
     Init(init::Init),
+    /// Takes events over HTTP and delivers them, in one process with a queue of its own: nothing else is needed.
+    Serve(serve::Serve),
     /// Takes events over HTTP and publishes them to the broker.
     Ingest(ingest::Ingest),
     /// Delivers events to endpoints.
@@ -83,6 +87,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match Cli::parse().command {
         Command::Init(command) => command.run(),
+        Command::Serve(command) => command.run(),
         Command::Ingest(command) => command.run(),
         Command::Dispatcher(command) => command.run(),
         Command::Check(command) => command.run(),

@@ -59,7 +59,7 @@ pub struct Publish {
     /// The line to begin with, as a run that stopped says it
     #[arg(long, value_name = "LINE", default_value_t = 1, requires = "lines")]
     from_line: u64,
-    /// How: amqp, or an ingest's URL like http://127.0.0.1:8071
+    /// How: amqp (the broker, or the queue of `hooklane serve`), or an ingest's URL like http://127.0.0.1:8071
     #[arg(long, value_name = "WAY", default_value = "amqp")]
     via: String,
     #[command(flatten)]
@@ -150,7 +150,7 @@ impl Publish {
             None
         };
         let way = if self.via == "amqp" {
-            Way::Amqp(Amqp::start(&settings.broker)?)
+            Way::Amqp(Amqp::start(&settings).await?)
         } else {
             Way::Http(Http::new(
                 &self.via,

@@ -97,7 +97,7 @@ pub async fn run_beside<E>(
     signals: &Signals,
 ) -> anyhow::Result<()>
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: Into<anyhow::Error>,
 {
     tokio::pin!(service);
     loop {
@@ -106,7 +106,7 @@ where
                 if signals.now.is_cancelled() {
                     bail!("ended by the second signal, with work in flight given back to the broker");
                 }
-                return result.map_err(anyhow::Error::new);
+                return result.map_err(Into::into);
             }
             () = forced_end(&signals.now) => bail!("ended by the second signal"),
             Some(ended) = tasks.join_next() => {

@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role as BrokerRole};
+use hooklane_broker::rabbitmq::host_name;
 use hooklane_broker::topology::Names;
-use hooklane_broker::{Holder, SharedBroker, ShelfName};
+use hooklane_broker::{Holder, SharedBroker, ShelfName, Shelves};
 use hooklane_control::{Entry, Filter, Reader};
-use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, EndpointId, TypePattern};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
+use super::reach::Reach;
 use super::{block_on, now, print, usage};
 use crate::settings::{self, Role, Settings};
 
@@ -129,42 +129,37 @@ pub fn run<E: Shown>(action: Action) -> anyhow::Result<()> {
 
 /// Everything that an action on a shelf needs.
 struct Session {
-    shelves: RabbitMqShelves,
-    rabbitmq: RabbitMqSettings,
+    reach: Reach,
+    shelves: Arc<dyn Shelves>,
     names: Names,
     holder: Holder,
     stop: CancellationToken,
 }
 
 impl Session {
-    fn new<E: Shown>(settings: &Settings, action: &str) -> anyhow::Result<Session> {
-        let rabbitmq = settings.broker.rabbitmq(BrokerRole::Operator)?;
-        let host = rabbitmq
-            .name
-            .split_once('@')
-            .map_or("", |(_, host)| host)
-            .to_owned();
+    async fn new<E: Shown>(settings: &Settings, action: &str) -> anyhow::Result<Session> {
         let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
         // Not the arguments: a broker's password may stand there.
         let command = format!("hooklane {} {action}", E::COMMAND);
+        let reach = Reach::find(settings, &command).await?;
         Ok(Session {
-            shelves: RabbitMqShelves::new(rabbitmq.clone()),
-            names: rabbitmq.names()?,
+            shelves: reach.shelves(),
+            reach,
+            names: Names::new(&settings.broker.prefix)?,
             holder: Holder {
                 pid: std::process::id(),
-                host,
+                host: host_name(),
                 user: user.unwrap_or_else(|_| "unknown user".to_owned()),
                 command,
                 since: now(),
             },
-            rabbitmq,
             stop: CancellationToken::new(),
         })
     }
 
     fn reader(&self) -> Reader<'_> {
         Reader {
-            shelves: &self.shelves,
+            shelves: &*self.shelves,
             names: &self.names,
             holder: self.holder.clone(),
             now: now(),
@@ -173,7 +168,7 @@ impl Session {
     }
 
     fn broker(&self) -> anyhow::Result<SharedBroker> {
-        Ok(RabbitMq::start(self.rabbitmq.clone(), Arc::new(Metrics::new()))?)
+        self.reach.broker()
     }
 
     fn failure(&self, shelf: ShelfName, error: hooklane_control::ControlError) -> anyhow::Error {
@@ -190,8 +185,8 @@ impl Connect {
     ) -> anyhow::Result<T> {
         let loaded = settings::load(&self.settings.sources(vec![self.broker.flag()]), Role::Client)?;
         start_log(&loaded.settings.log, "warn")?;
-        let session = Session::new::<E>(&loaded.settings, action)?;
         block_on(async {
+            let session = Session::new::<E>(&loaded.settings, action).await?;
             let end_at_once = signals(&session.stop);
             tokio::select! {
                 result = work(&session, &loaded.settings) => result,

@@ -1,16 +1,14 @@
 //! `hooklane status`
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use hooklane_broker::Broker;
-use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_broker::rabbitmq::host_name;
 use hooklane_control::{present, status};
-use hooklane_telemetry::Metrics;
 
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
+use super::reach::Reach;
 use super::shelf::{Format, Table, age};
 use super::{block_on, now, print};
 use crate::settings::{self, Role, Settings};
@@ -44,10 +42,9 @@ impl ShowStatus {
 }
 
 async fn gather(settings: &Settings) -> anyhow::Result<status::Status> {
-    let rabbitmq = settings.broker.rabbitmq(BrokerRole::Operator)?;
     // Distinct among all that ask at the same time.
-    let id = format!("{}/{}", rabbitmq.name, now().0);
-    let broker = RabbitMq::start(rabbitmq, Arc::new(Metrics::new()))?;
+    let id = format!("{}@{}/{}", std::process::id(), host_name(), now().0);
+    let broker = Reach::find(settings, "hooklane status").await?.broker()?;
     let status = status::gather(&*broker, &id, settings.broker.publish_timeout).await;
     broker.shut_down().await;
     status

@@ -35,7 +35,11 @@ enum Format {
 impl PrintTopology {
     /// Prints or declares.
     pub fn run(self) -> anyhow::Result<()> {
-        let role = if self.declare { Role::Client } else { Role::Offline };
+        let role = if self.declare {
+            Role::Operator
+        } else {
+            Role::Offline
+        };
         let loaded = settings::load(&self.settings.sources(vec![self.broker.flag()]), role)?;
         start_log(&loaded.settings.log, "warn")?;
         let broker = &loaded.settings.broker;

@@ -17,6 +17,17 @@ const PUBLISH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 const DECLARE: [(&str, Declare); 2] = [("create", Declare::Create), ("passive", Declare::Passive)];
 
+/// What a role needs of the broker's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The URL of a RabbitMQ.
+    Url,
+    /// A URL; without one the queue of `hooklane serve`.
+    Any,
+    /// Nothing.
+    Nothing,
+}
+
 /// The broker, and how Hooklane uses it.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
@@ -58,8 +69,8 @@ impl BrokerSettings {
 }
 
 /// Reads the section to its end.
-pub fn read(table: Table<'_>, is_needed: bool) -> BrokerSettings {
-    let url = url(&table, is_needed);
+pub fn read(table: Table<'_>, need: Need) -> BrokerSettings {
+    let url = url(&table, need);
     let prefix = prefix(&table);
     let declare = table
         .field("declare")
@@ -107,10 +118,13 @@ pub fn read(table: Table<'_>, is_needed: bool) -> BrokerSettings {
     }
 }
 
-fn url(table: &Table<'_>, is_needed: bool) -> Option<SecretText> {
-    let fetch = if is_needed { Fetch::Yes } else { Fetch::No };
+fn url(table: &Table<'_>, need: Need) -> Option<SecretText> {
+    let fetch = match need {
+        Need::Url | Need::Any => Fetch::Yes,
+        Need::Nothing => Fetch::No,
+    };
     let Some(given) = secret::read_as(table, "url", fetch, urls) else {
-        if is_needed {
+        if need == Need::Url {
             table.missing(
                 "url",
                 "give --broker, HOOKLANE_BROKER__URL or `url` in [broker], like \"amqp://user:password@127.0.0.1:5672/%2f\"",

@@ -8,6 +8,7 @@ mod broker;
 mod dispatcher;
 mod document;
 mod egress;
+mod embedded;
 mod endpoint;
 mod fingerprint;
 mod ingest;
@@ -31,12 +32,14 @@ use hooklane_types::{ApplicationId, Registry};
 
 pub use broker::BrokerSettings;
 pub use dispatcher::DispatcherSection;
+pub use embedded::EmbeddedSection;
 pub use ingest::IngestSection;
 pub use log::LogSettings;
 pub use problem::{Problem, Report};
 pub use secret::read_secret_file;
 pub use source::{FILE_DEFAULT, Flag, Sources};
 
+use broker::Need;
 use dispatcher::FromElsewhere;
 use endpoint::Surroundings;
 use fingerprint::Fingerprint;
@@ -53,8 +56,12 @@ pub enum Role {
     Ingest,
     /// `hooklane dispatcher`.
     Dispatcher,
-    /// A command that talks to the broker.
+    /// `hooklane serve`: both, on a queue of its own.
+    Serve,
+    /// A command that talks to the broker, or to the queue of `hooklane serve`.
     Client,
+    /// A command that talks to RabbitMQ.
+    Operator,
     /// `hooklane check`: looks at everything.
     Check,
     /// A command that talks to nobody.
@@ -68,16 +75,20 @@ impl Role {
         self == Role::Dispatcher
     }
 
-    fn needs_broker(self) -> bool {
-        self != Role::Offline
+    fn need(self) -> Need {
+        match self {
+            Role::Ingest | Role::Dispatcher | Role::Operator => Need::Url,
+            Role::Serve | Role::Client | Role::Check => Need::Any,
+            Role::Offline => Need::Nothing,
+        }
     }
 
     fn is_listening_for_events(self) -> bool {
-        matches!(self, Role::Ingest | Role::Check)
+        matches!(self, Role::Ingest | Role::Serve | Role::Check)
     }
 
     fn endpoint_secrets(self) -> Fetch {
-        if matches!(self, Role::Dispatcher | Role::Check) {
+        if matches!(self, Role::Dispatcher | Role::Serve | Role::Check) {
             Fetch::Yes
         } else {
             Fetch::No
@@ -90,6 +101,8 @@ impl Role {
 pub struct Settings {
     /// `[broker]`
     pub broker: BrokerSettings,
+    /// `[embedded]`
+    pub embedded: EmbeddedSection,
     /// `[ingest]`
     pub ingest: IngestSection,
     /// `[dispatcher]`
@@ -228,7 +241,8 @@ fn read(
 
 fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Settings, Vec<ApplicationId>) {
     let applications = application::read(root.tables("application"));
-    let broker = broker::read(root.section("broker"), role.needs_broker());
+    let broker = broker::read(root.section("broker"), role.need());
+    let embedded = embedded::read(root.section("embedded"));
     let ingest = ingest::read(
         root.section("ingest"),
         broker.publish_timeout,
@@ -246,6 +260,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let log = log::read(root.section("log"));
     let settings = Settings {
         broker,
+        embedded,
         ingest,
         dispatcher,
         egress,

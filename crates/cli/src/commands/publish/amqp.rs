@@ -1,17 +1,15 @@
 //! Publishing as any producer does: by the contract of docs/PUBLISHING.md.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hooklane_broker::rabbitmq::{RabbitMq, Role};
 use hooklane_broker::{Destination, Outgoing, SharedBroker};
-use hooklane_telemetry::Metrics;
 use hooklane_types::{EventId, HeaderValue, Properties};
 
 use super::NewEvent;
 use crate::commands::now;
-use crate::settings::BrokerSettings;
+use crate::commands::reach::Reach;
+use crate::settings::Settings;
 
 /// The header that names the application.
 const APPLICATION_HEADER: &str = "application";
@@ -24,11 +22,11 @@ pub struct Amqp {
 
 impl Amqp {
     /// Begins to connect.
-    pub fn start(settings: &BrokerSettings) -> anyhow::Result<Amqp> {
-        let broker = RabbitMq::start(settings.rabbitmq(Role::Operator)?, Arc::new(Metrics::new()))?;
+    pub async fn start(settings: &Settings) -> anyhow::Result<Amqp> {
+        let broker = Reach::find(settings, "hooklane publish").await?.broker()?;
         Ok(Amqp {
             broker,
-            publish_timeout: settings.publish_timeout,
+            publish_timeout: settings.broker.publish_timeout,
         })
     }
 

@@ -1,0 +1,96 @@
+//! The broker that a command talks to: RabbitMQ where a URL is set, else the queue of `hooklane serve`, through the process that serves,
+//! or its data directory when nothing runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE};
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role as BrokerRole};
+use hooklane_broker::socket::SocketBroker;
+use hooklane_broker::topology::Names;
+use hooklane_broker::{SharedBroker, Shelves};
+use hooklane_telemetry::Metrics;
+
+use super::usage;
+use crate::settings::Settings;
+
+/// The socket of the process that serves, in the data directory.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// Where a command's broker is.
+pub enum Reach {
+    /// RabbitMQ; connected to when it is first needed.
+    RabbitMq(Box<RabbitMqSettings>),
+    /// `hooklane serve`, in another process.
+    Serving(Arc<SocketBroker>),
+    /// Its data directory, opened here: nobody delivers meanwhile.
+    Directory(EmbeddedBroker),
+}
+
+impl Reach {
+    /// Finds it. `command` is told to others that want the same directory.
+    pub async fn find(settings: &Settings, command: &str) -> anyhow::Result<Reach> {
+        if settings.broker.url.is_some() {
+            let rabbitmq = settings.broker.rabbitmq(BrokerRole::Operator)?;
+            return Ok(Reach::RabbitMq(Box::new(rabbitmq)));
+        }
+        let directory = &settings.embedded.data_dir;
+        let shown = directory.display();
+        if !directory.join(FILE).exists() {
+            return Err(usage(format!(
+                "no broker is set, and there is no queue of `hooklane serve` in {shown}: give --broker, HOOKLANE_BROKER__URL or [broker] \
+                 url for RabbitMQ, or data_dir in [embedded]"
+            )));
+        }
+        let socket = socket_path(directory);
+        let serving = SocketBroker::find(&socket)
+            .await
+            .with_context(|| format!("{} cannot be used", socket.display()))?;
+        if let Some(serving) = serving {
+            return Ok(Reach::Serving(Arc::new(serving)));
+        }
+        let settings = embedded(settings, command, Arc::new(Metrics::new()))?;
+        Ok(Reach::Directory(open(settings).await?))
+    }
+
+    /// The broker, started where it has to be.
+    pub fn broker(&self) -> anyhow::Result<SharedBroker> {
+        Ok(match self {
+            Reach::RabbitMq(settings) => RabbitMq::start((**settings).clone(), Arc::new(Metrics::new()))?,
+            Reach::Serving(serving) => serving.clone(),
+            Reach::Directory(embedded) => embedded.shared(),
+        })
+    }
+
+    /// The shelves.
+    pub fn shelves(&self) -> Arc<dyn Shelves> {
+        match self {
+            Reach::RabbitMq(settings) => Arc::new(RabbitMqShelves::new((**settings).clone())),
+            Reach::Serving(serving) => serving.clone(),
+            Reach::Directory(embedded) => embedded.shelves(),
+        }
+    }
+}
+
+/// The embedded broker's settings.
+pub fn embedded(
+    settings: &Settings,
+    holder: &str,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<EmbeddedSettings> {
+    let mut embedded = EmbeddedSettings::new(&settings.embedded.data_dir);
+    embedded.names = Names::new(&settings.broker.prefix)?;
+    embedded.holder = holder.to_owned();
+    embedded.synchronous = settings.embedded.synchronous;
+    embedded.events_bytes_max = settings.broker.events_bytes_max;
+    embedded.metrics = metrics;
+    Ok(embedded)
+}
+
+/// Opens it: the whole file is read once.
+pub async fn open(settings: EmbeddedSettings) -> anyhow::Result<EmbeddedBroker> {
+    Ok(tokio::task::spawn_blocking(move || EmbeddedBroker::open(settings)).await??)
+}

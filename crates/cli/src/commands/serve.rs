@@ -1,0 +1,143 @@
+//! `hooklane serve`: ingest and dispatcher in one process, on a queue of its own.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use futures_util::TryFutureExt;
+use hooklane_dispatcher::Shutdown;
+use hooklane_egress::Client;
+use hooklane_telemetry::Metrics;
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+
+use super::flags::{SettingsFlags, flag, start_log};
+use super::reach::{embedded, open, socket_path};
+use super::service::{ListenSetting, Signals, announce, broker_lives, listen, run_beside};
+use super::{block_on, usage};
+use crate::settings::watch::Watch;
+use crate::settings::{self, FILE_DEFAULT, Loaded, Role, Sources};
+
+const LISTEN: ListenSetting = ListenSetting {
+    section: "ingest",
+    variable: "HOOKLANE_INGEST__LISTEN",
+};
+/// Whoever may open it may publish and read every dead letter.
+const SOCKET_MODE: u32 = 0o600;
+
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    /// Where to take events, and where /metrics, /healthz and /readyz are [default: 127.0.0.1:8071]; port 0 takes a free one, and the
+    /// line printed names it
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the queue is kept [default: hooklane-data]
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<String>,
+}
+
+impl Serve {
+    /// Serves until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<()> {
+        let flags = vec![
+            flag("--listen", "ingest.listen", self.listen.as_ref()),
+            flag("--data", "embedded.data_dir", self.data.as_ref()),
+        ];
+        let sources = self.settings.sources(flags);
+        if sources.path().is_none() {
+            return Err(usage(format!(
+                "there is no {FILE_DEFAULT} here: `hooklane init` writes one; name your endpoint in it, then run `hooklane serve` again"
+            )));
+        }
+        let loaded = settings::load(&sources, Role::Serve)?;
+        if loaded.settings.broker.url.is_some() {
+            return Err(usage(
+                "a broker is set, and `hooklane serve` has a queue of its own: take `url` out of [broker] and HOOKLANE_BROKER__URL out of the \
+                 environment, or run `hooklane ingest` and `hooklane dispatcher` on that broker",
+            ));
+        }
+        start_log(&loaded.settings.log, "info")?;
+        block_on(serve(sources, loaded))
+    }
+}
+
+async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let ingest = loaded.settings.ingest.clone();
+    let dispatcher = loaded.settings.dispatcher.clone();
+    let listener = listen(ingest.listen, &LISTEN).await?;
+    let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
+        .context("[egress] does not make a client")?;
+    let queue = open(embedded(&loaded.settings, "hooklane serve", metrics.clone())?).await?;
+    let broker = queue.shared();
+    let socket = socket_path(&loaded.settings.embedded.data_dir);
+    let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let signals = Signals {
+        reload_tls: ingest.settings.tls.as_ref().map(|tls| tls.reload.clone()),
+        ..Signals::default()
+    };
+    let (watch, registry) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals.clone().follow());
+    tasks.spawn(broker_lives(broker.clone()));
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let serving =
+        hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
+    tasks.spawn(async move {
+        serving.await;
+        Ok(())
+    });
+    let scheme = match &ingest.settings.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    announce(&listener, scheme)?;
+    let takes = hooklane_ingest::run(
+        ingest.settings,
+        broker.clone(),
+        registry.clone(),
+        metrics.clone(),
+        listener,
+        signals.stop.clone(),
+    );
+    let shutdown = Shutdown {
+        stop: signals.stop.clone(),
+        now: signals.now.clone(),
+    };
+    let delivers = hooklane_dispatcher::run(
+        dispatcher.settings,
+        broker.clone(),
+        client,
+        registry,
+        metrics,
+        shutdown,
+    );
+    let both = async {
+        tokio::try_join!(
+            takes.map_err(anyhow::Error::new),
+            delivers.map_err(anyhow::Error::new)
+        )
+        .map(|_| ())
+    };
+    let result = run_beside(both, tasks, &signals).await;
+    // While the lock is still ours. One that stays is refused, and found out by that.
+    let _ = std::fs::remove_file(socket);
+    broker.shut_down().await;
+    result
+}
+
+/// Listens for the commands of a second terminal. The directory's lock is ours: a socket that lies there is nobody's.
+fn admin(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}

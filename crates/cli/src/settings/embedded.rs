@@ -1,0 +1,44 @@
+//! `[embedded]`: the queue of `hooklane serve`.
+
+use std::path::PathBuf;
+
+use hooklane_broker::embedded::Synchronous;
+
+use super::table::Table;
+use super::value::{Raw, one_of};
+
+const DATA_DIR_DEFAULT: &str = "hooklane-data";
+const SYNCHRONOUS: [(&str, Synchronous); 2] = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
+
+/// Where the queue lies, and what a confirm is worth.
+#[derive(Clone, Debug)]
+pub struct EmbeddedSection {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// What a confirm is worth when the power goes.
+    pub synchronous: Synchronous,
+}
+
+/// Reads the section to its end.
+pub fn read(table: Table<'_>) -> EmbeddedSection {
+    let data_dir = table
+        .file_path("data_dir")
+        .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
+    let synchronous = table
+        .field("synchronous")
+        .and_then(|field| {
+            field.taken(one_of(
+                Raw {
+                    value: field.value,
+                    is_text_only: false,
+                },
+                &SYNCHRONOUS,
+            ))
+        })
+        .unwrap_or_default();
+    table.finish();
+    EmbeddedSection {
+        data_dir,
+        synchronous,
+    }
+}
