@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use crate::leash;
 
 const BIN_DEFAULT: &str = "/usr/lib/rabbitmq/bin";
+/// How many messages a quorum queue holds in all is told by its tick only, every 5 s unless set. A test that waits for an empty
+/// queue would spend most of its time on that.
+const ADVANCED: &str = "[{rabbit, [{quorum_tick_interval, 1000}]}].\n";
 
 /// Which RabbitMQ is run: a directory of binaries, perhaps inside another root directory.
 #[derive(Clone, Debug)]
@@ -158,7 +161,7 @@ impl Site {
             distribution_port,
         };
         fs::write(site.dir.join("rabbitmq.conf"), &files.conf)?;
-        fs::write(site.dir.join("advanced.config"), "[].\n")?;
+        fs::write(site.dir.join("advanced.config"), ADVANCED)?;
         fs::write(site.dir.join("env.conf"), "")?;
         fs::write(
             site.dir.join("plugins"),
