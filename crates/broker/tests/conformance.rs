@@ -96,6 +96,7 @@ conformance! {
     a_full_queue_refuses_and_takes_again
     a_pause_lets_work_in_hand_end_and_takes_nothing_new
     a_pause_gives_back_what_its_grace_does_not_suffice_for
+    what_is_left_of_before_a_pause_changes_nothing_after_it
     depths_tell_messages_and_consumers
     listeners_hear_what_is_published_to_control
     a_shut_down_broker_says_so

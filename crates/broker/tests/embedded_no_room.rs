@@ -55,7 +55,8 @@ async fn what_was_confirmed_outlives_a_disk_that_takes_nothing_and_acks_go_on() 
     };
     ensure!(matches!(error, BrokerError::Unavailable(_)), "{error:?}");
     ensure!(matches!(&*state.borrow(), BrokerState::Blocked { .. }));
-    // Half of them are worked off meanwhile.
+    // Half of them are worked off meanwhile, though not a byte can be written.
+    limit_files(Some(1))?;
     let mut consumption = broker.consume(Queue::Deliveries, options(10));
     for _ in 0..confirmed / 2 {
         next(&mut consumption).await?.ack.ack().await?;
@@ -68,7 +69,7 @@ async fn what_was_confirmed_outlives_a_disk_that_takes_nothing_and_acks_go_on() 
     timeout(PATIENCE, connected).await.context("it stays blocked")??;
     broker.publish(to(), internal("last"), PATIENCE).await?;
     drop(broker);
-    let broker = EmbeddedBroker::open(settings)?;
+    let broker = opens_without_room(&settings)?;
     ensure!(broker.depth(Queue::Deliveries).await?.messages == left + 1);
     let mut consumption = broker.consume(Queue::Deliveries, options(10));
     for _ in 0..left {
@@ -78,6 +79,14 @@ async fn what_was_confirmed_outlives_a_disk_that_takes_nothing_and_acks_go_on() 
     }
     ensure!(next(&mut consumption).await?.message.body == "last");
     a_shelf_tells_why_nothing_is_removed(&broker).await
+}
+
+/// A start while nothing can be written, and the room comes later.
+fn opens_without_room(settings: &EmbeddedSettings) -> Result<EmbeddedBroker> {
+    limit_files(Some(1))?;
+    let broker = EmbeddedBroker::open(settings.clone());
+    limit_files(None)?;
+    Ok(broker?)
 }
 
 async fn a_shelf_tells_why_nothing_is_removed(broker: &EmbeddedBroker) -> Result<()> {

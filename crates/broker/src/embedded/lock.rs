@@ -40,10 +40,13 @@ pub(crate) fn take(directory: &Path, holder: &str) -> io::Result<Result<Director
         Err(Errno::WOULDBLOCK) => return Ok(Err(told(file))),
         Err(error) => return Err(error.into()),
     }
-    file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
     let holder = holder.replace('\n', " ");
-    file.write_all(format!("{}\n{holder}\n", std::process::id()).as_bytes())?;
+    let told = format!("{}\n{holder}\n", std::process::id());
+    // On a full disk nobody is told, and it holds all the same.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(told.as_bytes()));
     Ok(Ok(DirectoryLock { _file: file }))
 }
 

@@ -15,8 +15,9 @@
 //! - A delay is never cut short, and is late by at most a second, whatever the wall clock does while the system runs. Over a
 //!   reboot only the wall clock can say how long it took: if it was set forward in between, delays end earlier by as much, and
 //!   if it was set back, later by at most the time that the machine was off. Nothing is lost by it.
-//! - While the disk is full, the state is [`BrokerState::Blocked`], publishes wait for their deadline, and acks go on, in memory
-//!   if need be. It ends by itself within a second or two of there being room.
+//! - While the disk is full, the state is [`BrokerState::Blocked`], publishes wait for their deadline, and consuming and acks go
+//!   on, out of a reserve of 16 MiB that is put by for it; in memory, if even that does not suffice. It ends by itself within a
+//!   second or two of there being room, by others' space or because the queues were worked off.
 //! - Space is used again, and not given back: the file stays as large as the queues once were.
 
 mod clock;
@@ -25,6 +26,7 @@ mod engine;
 mod file;
 mod lock;
 mod record;
+mod reserve;
 mod settings;
 mod shelf;
 mod store;

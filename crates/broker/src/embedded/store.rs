@@ -14,13 +14,14 @@ use crate::port::Queue;
 use crate::topology::Names;
 
 /// What the log may keep on disk after a checkpoint.
-pub(crate) const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+pub(crate) const LOG_BYTES_KEPT: i64 = 16 * 1024 * 1024;
 /// Pages that SQLite keeps in memory.
 pub(crate) const CACHE_KIB: i64 = 16 * 1024;
 /// Five for each queue, and a dozen others.
 pub(crate) const STATEMENTS: usize = 64;
-/// Pages in the log from which on it is written back into the file: 16 MiB. Fewer checkpoints are fewer `fsync`s.
-const CHECKPOINT_PAGES: i64 = 4_096;
+/// Pages in the log from which on it is written back into the file: 8 MiB. Fewer checkpoints are fewer `fsync`s; the reserve has
+/// to be larger than the log.
+const CHECKPOINT_PAGES: i64 = 2_048;
 
 /// What a failed statement means for the engine.
 #[derive(Debug)]
@@ -315,14 +316,25 @@ impl Store {
             return Err(trouble);
         }
         self.execute("DELETE FROM probe", &[])?;
+        self.checkpoint()
+    }
+
+    /// Writes the log back into the file: it is used from its beginning then.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
         self.log("PRAGMA wal_checkpoint(PASSIVE)").map(drop)
+    }
+
+    /// What can be written into the file without it growing.
+    pub(crate) fn free_bytes(&self) -> Result<u64> {
+        let number = |sql| -> Result<u64> { Ok(self.statement(sql)?.query_row([], |row| row.get(0))?) };
+        Ok(number("PRAGMA freelist_count")? * number("PRAGMA page_size")?)
     }
 
     /// Writes the log back into the file, when it has grown long.
     pub(crate) fn checkpoint_if_long(&self) -> Result<()> {
         let (pages, done) = self.log("PRAGMA wal_checkpoint(NOOP)")?;
         if pages >= CHECKPOINT_PAGES && done < pages {
-            self.log("PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.checkpoint()?;
         }
         Ok(())
     }

@@ -428,6 +428,27 @@ pub async fn a_pause_gives_back_what_its_grace_does_not_suffice_for(bench: &impl
     Ok(())
 }
 
+pub async fn what_is_left_of_before_a_pause_changes_nothing_after_it(bench: &impl Bench) -> Result<()> {
+    // Goal: a message comes again after a pause while somebody has it still from before; that one's end settles nothing.
+    let broker = bench.broker(GIB)?;
+    publish_numbers(&broker, Destination::Internal(Queue::Deliveries), 2).await?;
+    let mut consumption = broker.consume(Queue::Deliveries, options(10));
+    let (acked_late, dropped_late) = (next(&mut consumption).await?, next(&mut consumption).await?);
+    consumption.pause(Duration::ZERO).await;
+    consumption.resume().await;
+    let (first, second) = (next(&mut consumption).await?, next(&mut consumption).await?);
+    ensure!(acked_late.ack.ack().await.is_err());
+    drop(dropped_late);
+    nothing_comes(&mut consumption).await?;
+    ensure!(first.delivery_count == 1 && first.ack.is_live());
+    first.ack.ack().await?;
+    second.ack.ack().await?;
+    drop(consumption);
+    ready(&broker, Queue::Deliveries, 0).await?;
+    broker.shut_down().await;
+    Ok(())
+}
+
 pub async fn depths_tell_messages_and_consumers(bench: &impl Bench) -> Result<()> {
     // Goal: what `hooklane status` shows, for every queue.
     let broker = bench.broker(GIB)?;

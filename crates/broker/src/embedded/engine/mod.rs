@@ -25,8 +25,9 @@ use self::consumer::Consumer;
 use self::ops::{Ask, OpenedShelf, Publish, Remove, Session, Settle, Settlement};
 use self::queue::QueueState;
 use super::clock::{Clock, Host};
+use super::reserve::{RESERVE_BYTES, Reserve};
 use super::settings::EmbeddedSettings;
-use super::store::{Store, Trouble};
+use super::store::{Store, Tally, Trouble};
 use crate::port::{AckError, BrokerState, Depth, Queue};
 use crate::shelf::{Holder, ShelfError};
 
@@ -67,6 +68,7 @@ struct Limits {
 
 pub(crate) struct Engine {
     store: Store,
+    reserve: Reserve,
     clock: Clock,
     asks: Receiver<Ask>,
     /// For what it hands out to come back.
@@ -96,7 +98,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Reads what the file says.
     pub(crate) fn new(
-        mut store: Store,
+        store: Store,
         settings: &EmbeddedSettings,
         asks: Receiver<Ask>,
         back: ops::Asks,
@@ -106,29 +108,26 @@ impl Engine {
         let clock = Clock::resume(saved.as_ref().map(|(_, clock)| clock), &Host::read());
         let mut queues: [QueueState; QUEUES] = Default::default();
         let mut next_seq = saved.map_or(1, |(next_seq, _)| next_seq);
-        store.begin(false)?;
         for (id, queue) in queues.iter_mut().enumerate() {
-            queue.tally = store.tally(id)?;
-            queue.saved = queue.tally;
+            queue.saved = store.tally(id)?;
             queue.counts = store.counts(id)?;
-            // Whatever ended the process, these may have been in hand then.
-            for seq in store.up_to(id, queue.tally.mark)? {
-                let count = queue.counts.entry(seq).or_default();
-                *count += 1;
-                store.save_count(id, seq, *count)?;
+            // Whatever ended the process, these may have been in hand then. It is written with the first transaction: until
+            // then nothing is in hand again.
+            for seq in store.up_to(id, queue.saved.mark)? {
+                *queue.counts.entry(seq).or_default() += 1;
+                queue.unsaved_counts.insert(seq);
             }
-            next_seq = next_seq.max(queue.tally.mark + 1);
-            // Nothing is in hand now.
-            queue.tally.mark = 0;
-            store.save_tally(id, &queue.tally)?;
-            queue.saved = queue.tally;
+            next_seq = next_seq.max(queue.saved.mark + 1);
+            queue.tally = Tally {
+                mark: 0,
+                ..queue.saved
+            };
         }
-        store.save_state(next_seq, &clock.save())?;
-        store.commit()?;
         Ok(Engine {
             levels: store.levels()?,
             next_due_ms: store.next_due()?,
             store,
+            reserve: Reserve::find(&settings.directory),
             clock,
             asks,
             back,
@@ -150,7 +149,8 @@ impl Engine {
             blocked: None,
             state,
             metrics: settings.metrics.clone(),
-            more: false,
+            // The first turn needs no reason.
+            more: true,
             stopping: false,
         })
     }
@@ -294,12 +294,16 @@ impl Engine {
     }
 
     fn settle(&mut self, settle: Settle) {
-        let found = self.consumers.get_mut(&settle.consumer).and_then(|consumer| {
-            let of_this_session = consumer.session.id == settle.session;
-            let bytes = consumer.unacked.remove(&settle.seq).filter(|_| of_this_session)?;
-            consumer.tell_if_settled();
-            Some((consumer.queue, bytes))
-        });
+        let found = self
+            .consumers
+            .get_mut(&settle.consumer)
+            // What is left of an earlier session must not touch what came again in this one.
+            .filter(|consumer| consumer.session.id == settle.session)
+            .and_then(|consumer| {
+                let bytes = consumer.unacked.remove(&settle.seq)?;
+                consumer.tell_if_settled();
+                Some((consumer.queue, bytes))
+            });
         let (seq, settlement) = (settle.seq, settle.settlement);
         match (found, settlement) {
             (Some((queue, bytes)), Settlement::Acked(reply)) => {
@@ -323,6 +327,7 @@ impl Engine {
             _ => now + PROBE_INTERVAL,
         };
         if self.blocked.is_none() {
+            self.reserve.release();
             warn!("the data directory takes no writes, publishes wait: {reason}");
         }
         self.state.send_if_modified(|state| {
@@ -356,7 +361,8 @@ impl Engine {
         }
         self.publishes.retain(|publish| !publish.reply.is_closed());
         let largest = self.publishes.iter().map(|publish| publish.body.len()).max();
-        match self.store.probe(largest.unwrap_or(0).max(BYTES_MIN)) {
+        let bytes = largest.unwrap_or(0).max(BYTES_MIN);
+        match self.store.probe(bytes).and_then(|()| self.secure()) {
             Ok(()) => self.unblock(),
             Err(Trouble::NoRoom(reason)) => {
                 debug!("still no room: {reason}");
@@ -365,5 +371,13 @@ impl Engine {
             Err(broken) => return Err(broken),
         }
         Ok(())
+    }
+
+    /// Sees to it that acks can be written even on a full disk: out of the reserve, or because the file has room inside.
+    fn secure(&mut self) -> Result<(), Trouble> {
+        if self.reserve.is_held() || self.store.free_bytes()? >= RESERVE_BYTES {
+            return Ok(());
+        }
+        self.reserve.take().map_err(Trouble::NoRoom)
     }
 }

@@ -4,6 +4,7 @@ use std::mem;
 use std::time::Instant;
 
 use hooklane_policy::ladder::LEVELS_MS;
+use tracing::warn;
 
 use super::fill::Handout;
 use super::ops::{Publish, Target};
@@ -14,6 +15,9 @@ use crate::port::{BrokerError, Depth};
 
 /// Most delayed messages that are moved in one transaction: publishes wait for no more than that.
 const MOVES_MAX: usize = 512;
+
+/// Most bytes that are published in one transaction, and one body more: the reserve has to be larger than what the log becomes.
+const PUBLISH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a transaction does, to be told after it, or undone.
 struct Staged {
@@ -39,10 +43,21 @@ impl Engine {
         let now = Instant::now();
         self.queues.iter_mut().for_each(|queue| queue.wake(now));
         self.probe()?;
+        if self.blocked.is_none() {
+            match self.secure() {
+                Err(Trouble::NoRoom(reason)) => self.block(reason),
+                secured => secured?,
+            }
+        }
         let taking = self.blocked.is_none();
         let mut done = self.attempt(taking);
         if taking && let Err(Trouble::NoRoom(reason)) = done {
             self.block(reason);
+            // Room in the log, if the file can take what is in it.
+            match self.store.checkpoint() {
+                Err(Trouble::NoRoom(_)) => {}
+                checkpointed => checkpointed?,
+            }
             // What needs no more room than there is goes on.
             done = self.attempt(false);
         }
@@ -95,6 +110,7 @@ impl Engine {
             self.insert(staged)?;
         }
         self.fill(&mut staged.handouts)?;
+        self.more |= taking && !self.publishes.is_empty();
         if self.write_tallies()? {
             self.store.save_state(self.next_seq, &self.clock.save())?;
         }
@@ -161,7 +177,11 @@ impl Engine {
     }
 
     fn insert(&mut self, staged: &mut Staged) -> Result<(), Trouble> {
-        while let Some(publish) = self.publishes.pop_front() {
+        let mut bytes = 0;
+        while bytes < PUBLISH_BYTES_MAX
+            && let Some(publish) = self.publishes.pop_front()
+        {
+            bytes += publish.bytes();
             if publish.reply.is_closed() {
                 continue;
             }
@@ -255,7 +275,11 @@ impl Engine {
                 .consumers
                 .values_mut()
                 .filter(|consumer| consumer.queue == id)
-                .find_map(|consumer| consumer.unacked.remove(&seq));
+                .find_map(|consumer| {
+                    let held = consumer.unacked.remove(&seq);
+                    consumer.tell_if_settled();
+                    held
+                });
             self.queues[id].forget(seq, holder.is_some());
         }
         self.queues.iter_mut().for_each(QueueState::written);
@@ -322,16 +346,23 @@ impl Engine {
 
     /// Counts and marks as nobody has anything in hand any more.
     pub(super) fn write_at_the_end(&mut self) -> Result<(), Trouble> {
+        match self.write_all() {
+            // Then it is as after a kill.
+            Err(Trouble::NoRoom(reason)) => {
+                warn!("what was acked last could not be written, and comes again: {reason}");
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn write_all(&mut self) -> Result<(), Trouble> {
         self.store.begin(true)?;
         self.delete_finished()?;
         self.write_counts()?;
         self.write_tallies()?;
         self.store.save_state(self.next_seq, &self.clock.save())?;
-        match self.store.commit() {
-            // Then it is as after a kill.
-            Err(Trouble::NoRoom(_)) => Ok(()),
-            committed => committed,
-        }
+        self.store.commit()
     }
 }
 
