@@ -15,7 +15,6 @@ mod intake;
 mod labels;
 mod park;
 mod process;
-mod pulse;
 mod report;
 mod route;
 mod run;

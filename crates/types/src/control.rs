@@ -11,6 +11,9 @@ pub const CONTROL_VERSION: u32 = 1;
 /// Most endpoints in one reply: with ids of the largest size a message stays under 256 KiB. More go into further parts.
 pub const STATUS_ENDPOINTS_MAX: usize = 500;
 
+/// A [`ControlMessage::Pulse`] as it is written.
+pub const PULSE: &str = r#"{"v":1,"kind":"pulse"}"#;
+
 /// What travels on `control`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
@@ -113,6 +116,9 @@ mod tests {
         let json = r#"{"v":1,"kind":"status_request","id":"q1"}"#;
         assert_eq!(serde_json::to_string(&request).unwrap(), json);
         assert_eq!(read(json), Some(request.message));
+        let pulse = Control::new(ControlMessage::Pulse);
+        assert_eq!(serde_json::to_string(&pulse).unwrap(), PULSE);
+        assert_eq!(read(PULSE), Some(ControlMessage::Pulse));
         let reply = Control::new(ControlMessage::StatusReply(StatusReply {
             id: "q1".to_owned(),
             pod: "host:1".to_owned(),

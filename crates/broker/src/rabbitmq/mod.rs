@@ -6,6 +6,7 @@ mod consume;
 mod convert;
 pub mod declare;
 mod publish;
+mod pulse;
 mod repair;
 mod server;
 mod session;
@@ -56,7 +57,7 @@ pub struct RabbitMq {
     shared: Arc<Shared>,
     publishing: Supervised,
     consuming: Supervised,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -82,13 +83,15 @@ impl RabbitMq {
         tasks.spawn(essential(task, stop.clone()));
         let (publisher, task) = Publisher::new(shared.clone(), publishing.clone(), stop.clone());
         tasks.spawn(essential(task, stop.clone()));
-        match role {
-            Role::Ingest => publishing.want(),
-            Role::Dispatcher => {
-                publishing.want();
-                consuming.want();
-            }
-            Role::Operator => {}
+        let publisher = Arc::new(publisher);
+        if role == Role::Dispatcher {
+            consuming.want();
+        }
+        if role != Role::Operator {
+            publishing.want();
+            let control = shared.topology.names.exchange(Exchange::Control).into();
+            let task = pulse::run(publisher.clone(), control, stop.clone());
+            tasks.spawn(essential(task, stop.clone()));
         }
         Ok(Arc::new(RabbitMq {
             shared,

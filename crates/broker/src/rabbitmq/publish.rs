@@ -113,7 +113,13 @@ impl Publisher {
         result
     }
 
-    async fn attempt(&self, message: Message, within: Duration) -> Result<(), BrokerError> {
+    /// How the connection stands.
+    pub(crate) fn state(&self) -> watch::Receiver<BrokerState> {
+        self.link.state()
+    }
+
+    /// As `publish`, and neither counted nor a reason to connect.
+    pub(crate) async fn attempt(&self, message: Message, within: Duration) -> Result<(), BrokerError> {
         let until = Instant::now() + within;
         let sent = Arc::new(AtomicBool::new(false));
         let late = || {

@@ -65,9 +65,10 @@ impl Rights {
                 write: pattern("events|ordered"),
                 read: NOTHING.into(),
             },
+            // To `control` only to notice the broker's alarms, which are told to those who publish.
             Actor::Ingest => Rights {
                 configure: NOTHING.into(),
-                write: pattern("ingest"),
+                write: pattern("ingest|control"),
                 read: NOTHING.into(),
             },
             // Its own listening queue at `control` is declared, bound and consumed by each process. `dead` and `faults`, and the
