@@ -2,6 +2,8 @@
 
 mod stage;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -280,20 +282,85 @@ async fn the_status_decides_however_the_body_ends() -> Result<()> {
     Ok(())
 }
 
+/// Waits until both dispatchers have said so often that the endpoint is gone: one of them heard it from the other.
+async fn both_know_it_is_gone(running: &Running, times: usize) -> Result<()> {
+    hooklane_testkit::eventually("both to know that it is gone", SOON, || async {
+        for dispatcher in &running.dispatchers {
+            let lines = dispatcher.process.output().lines();
+            let said = lines
+                .iter()
+                .filter(|line| line.text.contains("the endpoint is gone"));
+            let said = said.count();
+            ensure!(said == times, "one said it {said} times");
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn after_a_410_nothing_more_is_sent() -> Result<()> {
-    // Goal: 410 makes this delivery and later ones dead letters with reason gone, without a POST, until the file changes.
-    let running = running(QUICK).await?;
+    // Goal: 410 makes this delivery and later ones dead letters with reason gone, without a POST, in the dispatcher that was answered so
+    // and in the other one; until the file changes, and until they restart.
+    let mut running = running(QUICK).await?;
+    let is_gone = Arc::new(AtomicBool::new(true));
+    let answers = is_gone.clone();
     running
         .stage
         .receiver
-        .script("/hook", [Reply::status(410), Reply::ok()]);
+        .script_with("/hook", move |_| match answers.load(Ordering::SeqCst) {
+            true => Reply::status(410),
+            false => Reply::ok(),
+        });
     running.publish().await?;
-    running.stage.wait_depth("dead", SOON, |depth| depth == 1).await?;
-    // The other dispatcher may not know yet: each learns it from its own 410 at the latest.
+    both_know_it_is_gone(&running, 1).await?;
+    // It would answer well again; nobody asks.
+    is_gone.store(false, Ordering::SeqCst);
+    for _ in 0..10 {
+        running.publish().await?;
+    }
+    running
+        .stage
+        .wait_depth("dead", SOON, |depth| depth == 11)
+        .await?;
     let list = running.stage.run(&["dead", "list", "--format", "json"]).await?;
-    assert!(list.contains("\"gone\""), "{list}");
-    Ok(())
+    assert_eq!(list.matches("\"gone\"").count(), 11, "{list}");
+    assert_eq!(running.stage.receiver.total(), 1);
+    for dispatcher in &running.dispatchers {
+        let (name, reason) = ("hooklane_dead_letters_total", "reason=\"gone\"");
+        let dead = dispatcher.metric(&running.stage.http, name, reason).await?;
+        ensure!(dead >= 1.0, "only one of the two had deliveries to give up");
+    }
+
+    let changed = running
+        .stage
+        .endpoint("ep_hook", "/hook", &format!("{QUICK}# changed\n"));
+    running.stage.settings("", &changed)?;
+    hooklane_testkit::eventually("both to give it another chance", SOON, || async {
+        let status = running.stage.run(&["status", "--format", "json"]).await?;
+        let status: Value = serde_json::from_str(&status)?;
+        ensure!(status["dispatchers"].as_array().is_some_and(|all| all.len() == 2));
+        ensure!(status["endpoints"][0]["state"] == "ok", "{status}");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..4 {
+        running.publish().await?;
+    }
+    running.stage.receiver.wait_for(5, SOON).await?;
+
+    is_gone.store(true, Ordering::SeqCst);
+    running.publish().await?;
+    both_know_it_is_gone(&running, 2).await?;
+    is_gone.store(false, Ordering::SeqCst);
+    for dispatcher in std::mem::take(&mut running.dispatchers) {
+        dispatcher.process.terminate()?;
+        dispatcher.process.wait(SOON).await?;
+    }
+    running.dispatchers = running.stage.dispatchers(2).await?;
+    running.publish().await?;
+    running.stage.receiver.wait_for(7, SOON).await?;
+    running.stage.wait_depth("dead", SOON, |depth| depth == 12).await
 }
 
 #[tokio::test]

@@ -187,9 +187,9 @@ impl EndpointState {
         state.pacer.reserve(now_ms, room, free_from_ms)
     }
 
-    /// It answered 410: it gets nothing more.
-    pub(crate) fn mark_gone(&self) {
-        self.lock().gone = true;
+    /// It answered 410: it gets nothing more. Says whether that is new.
+    pub(crate) fn mark_gone(&self) -> bool {
+        !std::mem::replace(&mut self.lock().gone, true)
     }
 
     /// It asked for a pause. The longest one holds.

@@ -4,6 +4,7 @@ mod attempt;
 mod backlog;
 mod claims;
 mod clock;
+mod control;
 mod core;
 mod endpoints;
 mod error;
@@ -11,6 +12,7 @@ mod faults;
 #[cfg(test)]
 mod fixtures;
 mod gate;
+mod gone;
 mod intake;
 mod labels;
 mod park;

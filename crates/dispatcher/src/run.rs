@@ -15,7 +15,7 @@ use crate::core::Core;
 use crate::error::DispatcherError;
 use crate::settings::{DispatcherSettings, EVENT_BYTES_LIMIT, Shutdown};
 use crate::worker::{self, Budget, Work};
-use crate::{backlog, faults, status, suspects};
+use crate::{backlog, control, faults, suspects};
 
 /// What the loops may take beyond the grace time, for closing channels, before they are broken off.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ async fn supervise(core: Arc<Core>) -> Result<(), DispatcherError> {
     let (pause, paused) = watch::channel(false);
     let mut beside = JoinSet::new();
     beside.spawn(named("backlog", done(backlog::run(core.clone(), pause))));
-    beside.spawn(named("status", done(status::run(core.clone()))));
+    beside.spawn(named("control", done(control::run(core.clone()))));
     beside.spawn(named("registry", done(follow_registry(core.clone()))));
     let mut loops = JoinSet::new();
     for work in works(&core, &paused) {

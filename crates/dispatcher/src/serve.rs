@@ -12,8 +12,9 @@ use hooklane_types::{
 };
 
 use crate::attempt::{self, Finding};
-use crate::core::InHand;
+use crate::core::{Core, InHand};
 use crate::endpoints::{EndpointState, Slot, Standing};
+use crate::gone;
 use crate::park::{self, ParkReason};
 use crate::report::{self, Next};
 use crate::settle::{Consequence, GivenBack, Later};
@@ -177,7 +178,7 @@ async fn deliver(
         finding.duration,
         now,
     );
-    apply(state, verdict.effect);
+    apply(core, endpoint, state, verdict.effect).await;
     count(&core.metrics, state, outcome, &finding);
     report::attempt(&report::Attempt {
         event,
@@ -229,10 +230,14 @@ fn consequence(
     }
 }
 
-fn apply(state: &EndpointState, effect: Effect) {
+async fn apply(core: &Core, endpoint: &Endpoint, state: &EndpointState, effect: Effect) {
     match effect {
         Effect::None => {}
-        Effect::Gone => state.mark_gone(),
+        Effect::Gone => {
+            if state.mark_gone() {
+                gone::tell(core, endpoint).await;
+            }
+        }
         Effect::PauseUntil(until) => state.pause_until(until),
     }
 }

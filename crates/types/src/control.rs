@@ -2,7 +2,9 @@
 //! Whoever does not know a message ignores it.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::endpoint::Endpoint;
 use crate::id::EndpointId;
 use crate::time::UnixMillis;
 
@@ -45,11 +47,54 @@ pub enum ControlMessage {
     },
     /// One part of a dispatcher's answer.
     StatusReply(StatusReply),
+    /// An endpoint answered 410 to one dispatcher; the others stop as well.
+    EndpointGone(EndpointGone),
     /// Nobody listens for it: it is published because a broker in an alarm tells only those who publish.
     Pulse,
     /// Something of another version.
     #[serde(other)]
     Unknown,
+}
+
+/// Which endpoint answered 410, and to whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointGone {
+    /// Which process was answered so.
+    pub pod: String,
+    /// Since when it runs.
+    pub since: UnixMillis,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// SHA-256 of the URL that answered, as hex: whoever has another one for this endpoint by now is not meant, and a URL may hold a
+    /// secret.
+    pub url_sha256: String,
+}
+
+impl EndpointGone {
+    /// What the process `pod`, which runs since `since`, says of this endpoint.
+    pub fn new(pod: &str, since: UnixMillis, endpoint: &Endpoint) -> EndpointGone {
+        EndpointGone {
+            pod: pod.to_owned(),
+            since,
+            endpoint: endpoint.id.clone(),
+            url_sha256: url_sha256(endpoint),
+        }
+    }
+
+    /// Whether this process said it.
+    pub fn is_from(&self, pod: &str, since: UnixMillis) -> bool {
+        self.pod == pod && self.since == since
+    }
+
+    /// Whether this endpoint is meant, at this URL.
+    pub fn is_about(&self, endpoint: &Endpoint) -> bool {
+        self.endpoint == endpoint.id && self.url_sha256 == url_sha256(endpoint)
+    }
+}
+
+fn url_sha256(endpoint: &Endpoint) -> String {
+    let digest = Sha256::digest(endpoint.url.as_str());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What one dispatcher knows of its endpoints.
@@ -119,6 +164,17 @@ mod tests {
         let pulse = Control::new(ControlMessage::Pulse);
         assert_eq!(serde_json::to_string(&pulse).unwrap(), PULSE);
         assert_eq!(read(PULSE), Some(ControlMessage::Pulse));
+        let gone = EndpointGone {
+            pod: "host:1".to_owned(),
+            since: UnixMillis(5),
+            endpoint: EndpointId::parse("shop").unwrap(),
+            url_sha256: "00".to_owned(),
+        };
+        let json =
+            r#"{"v":1,"kind":"endpoint_gone","pod":"host:1","since":5,"endpoint":"shop","url_sha256":"00"}"#;
+        let gone = Control::new(ControlMessage::EndpointGone(gone));
+        assert_eq!(serde_json::to_string(&gone).unwrap(), json);
+        assert_eq!(read(json), Some(gone.message));
         let reply = Control::new(ControlMessage::StatusReply(StatusReply {
             id: "q1".to_owned(),
             pod: "host:1".to_owned(),
