@@ -69,7 +69,8 @@ enum Turn {
     Convict(Suspect),
 }
 
-/// A death counts only when the message comes back from its trial.
+/// A death counts only when the message comes back from its trial. The broker does not say whether the process died or only lost its
+/// connection: either counts.
 fn turn(mut suspect: Suspect, delivery_count: u64) -> Turn {
     if delivery_count == 0 {
         return Turn::Try(suspect);
@@ -179,7 +180,10 @@ async fn handle(core: &Core, attempts: &Semaphore, incoming: Incoming) -> Next {
         }
         Turn::Convict(suspect) => {
             core.metrics.count(Metric::Suspects, &["convicted"]);
-            let detail = format!("{} processes died while they tried it alone", suspect.deaths);
+            let detail = format!(
+                "{} processes died, or lost their connection to the broker, while they tried it alone",
+                suspect.deaths
+            );
             let refusal = Refusal::new(FaultReason::Poison, detail);
             refuse(core, ack, refusal, suspect.original).await;
         }

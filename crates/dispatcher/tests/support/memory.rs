@@ -157,7 +157,7 @@ impl Broker for MemoryBroker {
         message: Outgoing,
         _within: Duration,
     ) -> Result<(), BrokerError> {
-        // Soft state, like the pulse that every dispatcher sends: no test is about it here, and nothing is scripted for it.
+        // Soft state, as dispatchers tell each other: no test is about it here, and nothing is scripted for it.
         if to == Destination::Control {
             return Ok(());
         }
