@@ -6,6 +6,7 @@ pub mod rabbitmq;
 pub mod shelf;
 pub mod socket;
 pub mod topology;
+mod window;
 
 pub use port::{
     Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,

@@ -35,16 +35,16 @@ mod subscription;
 pub use file::{FILE, FORMAT, OpenError};
 pub use settings::{EVENTS_MESSAGES_MAX, EmbeddedSettings, REST_MAX, Synchronous};
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hooklane_policy::ladder::LEVELS_MS;
-use hooklane_telemetry::{Metric, Metrics};
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use hooklane_telemetry::Metrics;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tracing::error;
 
 use control::Control;
@@ -60,13 +60,12 @@ use crate::port::{
 };
 use crate::shelf::{Holder, Shelf, ShelfError, ShelfName, Shelves};
 use crate::topology::Exchange;
+use crate::window::{Window, count};
 
 /// Most publishes without a confirm, and so about the most that share a commit.
 const WINDOW: usize = 4_096;
 /// Most bytes of bodies without a confirm.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
-/// Bytes are counted in these: a semaphore's permits are few enough then.
-const WINDOW_UNIT_BYTES: usize = 1024;
 /// One transaction may be under way, with as many bytes as the window has, on a slow disk.
 const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Depths are looked at between two transactions.
@@ -80,8 +79,7 @@ pub struct EmbeddedBroker {
 
 struct Inner {
     asks: Asks,
-    window: Arc<Semaphore>,
-    window_bytes: Arc<Semaphore>,
+    window: Window,
     control: Arc<Control>,
     state: watch::Receiver<BrokerState>,
     consume_state: watch::Receiver<BrokerState>,
@@ -127,8 +125,7 @@ impl EmbeddedBroker {
         Ok(EmbeddedBroker {
             inner: Arc::new(Inner {
                 asks,
-                window: Arc::new(Semaphore::new(WINDOW)),
-                window_bytes: Arc::new(Semaphore::new(WINDOW_BYTES / WINDOW_UNIT_BYTES)),
+                window: Window::new(WINDOW, WINDOW_BYTES),
                 control,
                 state,
                 consume_state,
@@ -150,7 +147,6 @@ impl EmbeddedBroker {
     }
 
     async fn send(&self, to: Destination, message: Outgoing, within: Duration) -> Result<(), BrokerError> {
-        let until = Instant::now() + within;
         let (target, way, head) = match to {
             Destination::Control => {
                 return match self.inner.control.tell(&message.body) {
@@ -174,52 +170,26 @@ impl EmbeddedBroker {
                 (Target::Delay(level.min(LEVELS_MS.len() - 1)), Way::Ladder, None)
             }
         };
-        let sent = Arc::new(AtomicBool::new(false));
-        let late = || {
-            let last_error = match &*self.inner.state.borrow() {
-                BrokerState::Blocked { reason } => format!("the data directory takes no writes: {reason}"),
-                _ => "the disk is slow".to_owned(),
-            };
-            match sent.load(Ordering::Acquire) {
-                true => BrokerError::Unconfirmed {
-                    waited: within,
-                    last_error,
-                },
-                false => BrokerError::Unavailable(last_error),
-            }
+        let trouble = || match &*self.inner.state.borrow() {
+            BrokerState::Blocked { reason } => format!("the data directory takes no writes: {reason}"),
+            _ => "the disk is slow".to_owned(),
         };
-        // A body larger than the whole window goes alone.
-        let units = (message.body.len() / WINDOW_UNIT_BYTES + 1).min(WINDOW_BYTES / WINDOW_UNIT_BYTES);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let (window, window_bytes) = (self.inner.window.clone(), self.inner.window_bytes.clone());
-        let places = async {
-            let place = window.acquire_owned().await?;
-            Ok::<_, tokio::sync::AcquireError>((place, window_bytes.acquire_many_owned(units).await?))
-        };
-        let places = match timeout_at(until, places).await {
-            Err(_) => return Err(late()),
-            Ok(Err(_closed)) => return Err(BrokerError::ShutDown),
-            Ok(Ok(places)) => places,
-        };
-        let (reply, answer) = oneshot::channel();
-        let publish = Publish {
-            target,
-            way,
-            head,
-            body: message.body,
-            reply,
-            sent: sent.clone(),
-            _places: places,
-        };
+        let body = message.body;
         self.inner
-            .asks
-            .send(Ask::Publish(publish))
-            .map_err(|_| BrokerError::ShutDown)?;
-        match timeout_at(until, answer).await {
-            Err(_) => Err(late()),
-            Ok(Err(_dropped)) => Err(BrokerError::ShutDown),
-            Ok(Ok(result)) => result,
-        }
+            .window
+            .publish(body.len(), within, trouble, |ticket| {
+                let publish = Publish {
+                    target,
+                    way,
+                    head,
+                    body,
+                    reply: ticket.reply,
+                    sent: ticket.sent,
+                    _places: ticket.places,
+                };
+                self.inner.asks.send(Ask::Publish(publish)).is_ok()
+            })
+            .await
     }
 
     async fn look<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, BrokerError> {
@@ -276,12 +246,7 @@ impl Drop for Inner {
 impl Broker for EmbeddedBroker {
     async fn publish(&self, to: Destination, message: Outgoing, within: Duration) -> Result<(), BrokerError> {
         let result = self.send(to, message, within).await;
-        let label = match &result {
-            Ok(()) => "confirmed",
-            Err(BrokerError::Full | BrokerError::Refused(_)) => "refused",
-            Err(_) => "failed",
-        };
-        self.inner.metrics.count(Metric::BrokerPublishes, &[label]);
+        count(&self.inner.metrics, &result);
         result
     }
 

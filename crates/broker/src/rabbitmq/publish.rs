@@ -12,24 +12,22 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hooklane_telemetry::Metric;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::supervisor::{Live, Shared, Supervised};
 use crate::port::{BrokerError, BrokerState};
+use crate::window::{Places, Window, count};
 
 /// Most publishes without a confirm. 500 saturate a quorum queue; more than 1,000 starve its consumers (measured).
 const WINDOW: usize = 1_000;
 /// Most bytes of bodies without a confirm: lapin holds a copy of each.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
-/// Bytes are counted in these: a semaphore's permits are few enough then.
-const WINDOW_UNIT_BYTES: usize = 1024;
 /// Opening a channel is two round trips.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often publishes are dropped whose callers have given up, while nothing can be sent.
@@ -58,16 +56,14 @@ struct Request {
     sent: Arc<AtomicBool>,
     /// It was in flight when the broker closed a channel over one publish.
     doubted: bool,
-    /// Its place in the window, until the broker has answered or the channel is gone: a caller's deadline does not free
-    /// what lapin still holds.
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    /// Its place in the window, until the broker has answered or the channel is gone.
+    _places: Places,
 }
 
 /// Where publishes are handed in.
 pub(crate) struct Publisher {
     requests: mpsc::UnboundedSender<Request>,
-    window: Arc<Semaphore>,
-    window_bytes: Arc<Semaphore>,
+    window: Window,
     link: Supervised,
     shared: Arc<Shared>,
 }
@@ -92,8 +88,7 @@ impl Publisher {
         };
         let publisher = Publisher {
             requests,
-            window: Arc::new(Semaphore::new(WINDOW)),
-            window_bytes: Arc::new(Semaphore::new(WINDOW_BYTES / WINDOW_UNIT_BYTES)),
+            window: Window::new(WINDOW, WINDOW_BYTES),
             link,
             shared,
         };
@@ -104,12 +99,7 @@ impl Publisher {
     pub(crate) async fn publish(&self, message: Message, within: Duration) -> Result<(), BrokerError> {
         self.link.want();
         let result = self.attempt(message, within).await;
-        let label = match &result {
-            Ok(()) => "confirmed",
-            Err(BrokerError::Full | BrokerError::Refused(_)) => "refused",
-            Err(_) => "failed",
-        };
-        self.shared.metrics.count(Metric::BrokerPublishes, &[label]);
+        count(&self.shared.metrics, &result);
         result
     }
 
@@ -120,47 +110,19 @@ impl Publisher {
 
     /// As `publish`, and neither counted nor a reason to connect.
     pub(crate) async fn attempt(&self, message: Message, within: Duration) -> Result<(), BrokerError> {
-        let until = Instant::now() + within;
-        let sent = Arc::new(AtomicBool::new(false));
-        let late = || {
-            let last_error = self.link.trouble();
-            match sent.load(Ordering::Acquire) {
-                true => BrokerError::Unconfirmed {
-                    waited: within,
-                    last_error,
-                },
-                false => BrokerError::Unavailable(last_error),
-            }
-        };
-        // A body larger than the whole window goes alone.
-        let units = (message.body.len() / WINDOW_UNIT_BYTES + 1).min(WINDOW_BYTES / WINDOW_UNIT_BYTES);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let places = async {
-            let place = self.window.clone().acquire_owned().await?;
-            Ok::<_, tokio::sync::AcquireError>((
-                place,
-                self.window_bytes.clone().acquire_many_owned(units).await?,
-            ))
-        };
-        let places = match timeout_at(until, places).await {
-            Err(_) => return Err(late()),
-            Ok(Err(_closed)) => return Err(BrokerError::ShutDown),
-            Ok(Ok(places)) => places,
-        };
-        let (reply, answer) = oneshot::channel();
-        let request = Request {
-            message,
-            reply,
-            sent: sent.clone(),
-            doubted: false,
-            _places: places,
-        };
-        self.requests.send(request).map_err(|_| BrokerError::ShutDown)?;
-        match timeout_at(until, answer).await {
-            Err(_) => Err(late()),
-            Ok(Err(_dropped)) => Err(BrokerError::ShutDown),
-            Ok(Ok(result)) => result,
-        }
+        let trouble = || self.link.trouble();
+        self.window
+            .publish(message.body.len(), within, trouble, |ticket| {
+                let request = Request {
+                    message,
+                    reply: ticket.reply,
+                    sent: ticket.sent,
+                    doubted: false,
+                    _places: ticket.places,
+                };
+                self.requests.send(request).is_ok()
+            })
+            .await
     }
 }
 

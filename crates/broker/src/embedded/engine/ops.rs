@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hooklane_types::RawMessage;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::embedded::record::Way;
 use crate::port::{AckError, BrokerError, ConsumeOptions, Depth};
 use crate::shelf::{Holder, ShelfError};
+use crate::window::Places;
 
 /// Where the engine is asked. Bounded by who asks: publishes have their places in the window, settlements are of messages in
 /// hand, and everything else waits for its answer.
@@ -87,7 +88,7 @@ pub(crate) struct Publish {
     /// Set while it is in a transaction: then it may be there although nobody heard of it.
     pub(crate) sent: Arc<AtomicBool>,
     /// Its place in the window.
-    pub(crate) _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    pub(crate) _places: Places,
 }
 
 impl Publish {
