@@ -5,6 +5,7 @@ pub mod port;
 pub mod rabbitmq;
 pub mod shelf;
 pub mod socket;
+mod soft;
 pub mod topology;
 mod window;
 

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hooklane_types::{Properties, RawMessage};
 use tokio::sync::mpsc;
 
-use crate::port::{Ack, AckError, Consumption, Incoming};
+use crate::port::{Consumption, Incoming};
+use crate::soft;
 
 /// What one listener holds at most; more is dropped, as soft state may be.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -116,13 +117,7 @@ impl Consumption for Listening {
                 properties: Properties::default(),
                 body: heard.body,
             };
-            return Some(Incoming {
-                message,
-                redelivered: false,
-                delivery_count: 0,
-                received_at: heard.at,
-                ack: Box::new(NothingToAck),
-            });
+            return Some(soft::incoming(message, heard.at));
         }
     }
 
@@ -136,19 +131,6 @@ impl Consumption for Listening {
             self.bytes.fetch_sub(heard.bytes(), Ordering::AcqRel);
         }
         self.paused = false;
-    }
-}
-
-struct NothingToAck;
-
-#[async_trait]
-impl Ack for NothingToAck {
-    fn is_live(&self) -> bool {
-        true
-    }
-
-    async fn ack(self: Box<Self>) -> Result<(), AckError> {
-        Ok(())
     }
 }
 

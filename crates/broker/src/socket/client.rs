@@ -13,10 +13,12 @@ use tokio::time::timeout;
 
 use super::wire::{Answer, Failure, Head, Heard, Request, ShelfRequest, Wire};
 use crate::port::{
-    Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,
-    Incoming, Outgoing, Queue,
+    Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination, Incoming, Outgoing,
+    Queue,
 };
 use crate::shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};
+
+use crate::soft;
 
 /// How long an answer that is no publish's is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -193,13 +195,8 @@ impl Consumption for Listening {
         loop {
             match self.hear().await {
                 Ok(message) => {
-                    return Some(Incoming {
-                        message,
-                        redelivered: false,
-                        delivery_count: 0,
-                        received_at: Instant::now(),
-                        ack: Box::new(Acked),
-                    });
+                    // It was acked where the broker is.
+                    return Some(soft::incoming(message, Instant::now()));
                 }
                 Err(_) => {
                     self.wire = None;
@@ -214,20 +211,6 @@ impl Consumption for Listening {
     }
 
     async fn resume(&mut self) {}
-}
-
-/// Control messages were acked where the broker is.
-struct Acked;
-
-#[async_trait]
-impl Ack for Acked {
-    fn is_live(&self) -> bool {
-        true
-    }
-
-    async fn ack(self: Box<Self>) -> Result<(), AckError> {
-        Ok(())
-    }
 }
 
 #[async_trait]
