@@ -10,7 +10,6 @@ use hooklane_broker::topology::{EVENTS_BYTES_MAX, Names};
 
 use super::secret::{self, Fetch, SecretText};
 use super::table::{Field, Table};
-use super::value::{Raw, one_of};
 
 const PREFIX_DEFAULT: &str = "hooklane";
 const PUBLISH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -72,18 +71,7 @@ impl BrokerSettings {
 pub fn read(table: Table<'_>, need: Need) -> BrokerSettings {
     let url = url(&table, need);
     let prefix = prefix(&table);
-    let declare = table
-        .field("declare")
-        .and_then(|field| {
-            field.taken(one_of(
-                Raw {
-                    value: field.value,
-                    is_text_only: false,
-                },
-                &DECLARE,
-            ))
-        })
-        .unwrap_or(Declare::Create);
+    let declare = table.named_or("declare", &DECLARE, Declare::Create);
     let publish_timeout = table.duration(
         "publish_timeout",
         PUBLISH_TIMEOUT_DEFAULT,

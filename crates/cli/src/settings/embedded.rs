@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use hooklane_broker::embedded::Synchronous;
 
 use super::table::Table;
-use super::value::{Raw, one_of};
 
 const DATA_DIR_DEFAULT: &str = "hooklane-data";
 const SYNCHRONOUS: [(&str, Synchronous); 2] = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
@@ -24,18 +23,7 @@ pub fn read(table: Table<'_>) -> EmbeddedSection {
     let data_dir = table
         .file_path("data_dir")
         .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
-    let synchronous = table
-        .field("synchronous")
-        .and_then(|field| {
-            field.taken(one_of(
-                Raw {
-                    value: field.value,
-                    is_text_only: false,
-                },
-                &SYNCHRONOUS,
-            ))
-        })
-        .unwrap_or_default();
+    let synchronous = table.named_or("synchronous", &SYNCHRONOUS, Synchronous::Full);
     table.finish();
     EmbeddedSection {
         data_dir,

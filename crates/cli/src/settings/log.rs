@@ -3,7 +3,6 @@
 use hooklane_telemetry::{LogFormat, check_log_level};
 
 use super::table::{Field, Table};
-use super::value::{Raw, one_of};
 
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
@@ -18,18 +17,7 @@ pub struct LogSettings {
 
 /// Reads the section to its end.
 pub fn read(table: Table<'_>) -> LogSettings {
-    let format = table
-        .field("format")
-        .and_then(|field| {
-            field.taken(one_of(
-                Raw {
-                    value: field.value,
-                    is_text_only: false,
-                },
-                &FORMATS,
-            ))
-        })
-        .unwrap_or(LogFormat::Text);
+    let format = table.named_or("format", &FORMATS, LogFormat::Text);
     let level = table.field("level").and_then(level);
     table.finish();
     LogSettings { format, level }

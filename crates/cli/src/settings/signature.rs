@@ -5,7 +5,6 @@ use hooklane_signing::{Encoding, Hash, HeaderFamily, HmacFormat, Scheme, Secret,
 
 use super::secret::{self, Fetch, SecretText};
 use super::table::{Field, Table};
-use super::value::{Raw, one_of};
 
 const SCHEMES: [(&str, Scheme); 4] = [
     ("standard", Scheme::Standard(HeaderFamily::Webhook)),
@@ -37,20 +36,11 @@ pub fn scheme(table: &Table<'_>) -> Option<Scheme> {
     };
     match &field.value.kind {
         ValueKind::Table(_) => hmac(&field.table()?),
-        _ => field.taken(
-            one_of(
-                Raw {
-                    value: field.value,
-                    is_text_only: false,
-                },
-                &SCHEMES,
-            )
-            .map_err(|mut wrong| {
-                wrong.remedy +=
-                    ", or `{ hmac = { header = \"x-signature\", hash = \"sha256\", encoding = \"hex\" } }`";
-                wrong
-            }),
-        ),
+        _ => field.taken(field.one_of(&SCHEMES).map_err(|mut wrong| {
+            wrong.remedy +=
+                ", or `{ hmac = { header = \"x-signature\", hash = \"sha256\", encoding = \"hex\" } }`";
+            wrong
+        })),
     }
 }
 
@@ -70,8 +60,8 @@ fn hmac(outer: &Table<'_>) -> Option<Scheme> {
             "name the header that carries the signature, like `header = \"x-signature\"`",
         );
     }
-    let hash = named(&table, "hash", &HASHES, Hash::Sha256);
-    let encoding = named(&table, "encoding", &ENCODINGS, Encoding::Hex);
+    let hash = table.named_or("hash", &HASHES, Hash::Sha256);
+    let encoding = table.named_or("encoding", &ENCODINGS, Encoding::Hex);
     let prefix = table.read_or("prefix", String::new());
     table.finish();
     match HmacFormat::new(header?, hash, encoding, prefix) {
@@ -81,21 +71,6 @@ fn hmac(outer: &Table<'_>) -> Option<Scheme> {
             None
         }
     }
-}
-
-fn named<T: Copy>(table: &Table<'_>, key: &str, names: &[(&str, T)], default: T) -> T {
-    let Some(field) = table.field(key) else {
-        return default;
-    };
-    field
-        .taken(one_of(
-            Raw {
-                value: field.value,
-                is_text_only: false,
-            },
-            names,
-        ))
-        .unwrap_or(default)
 }
 
 /// Reads the secrets of an endpoint's table and makes the signer.

@@ -13,7 +13,7 @@ use config::{Map, Value, ValueKind};
 use super::place::Rank;
 use super::problem::Problem;
 use super::source::Sources;
-use super::value::{Raw, Readable, Size, Wrong};
+use super::value::{Raw, Readable, Size, Wrong, one_of};
 
 /// Least likeness of an unknown key to a known one that is suggested (Jaro-Winkler, 0 to 1).
 const LIKENESS_MIN: f64 = 0.75;
@@ -102,6 +102,18 @@ impl<'a> Field<'a> {
             is_text_only: self.rank() != Rank::File,
         };
         self.taken(T::read(raw))
+    }
+
+    /// What the name that stands here means.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn one_of<T: Clone>(&self, names: &[(&str, T)]) -> Result<T, Wrong> {
+        let raw = Raw {
+            value: self.value,
+            is_text_only: false,
+        };
+        one_of(raw, names)
     }
 
     /// The value, or the problem.
@@ -311,6 +323,13 @@ impl<'a> Table<'a> {
     /// A path to a file.
     pub fn file_path(&self, key: &str) -> Option<PathBuf> {
         self.field(key)?.file_path()
+    }
+
+    /// What the name there means, or the default.
+    pub fn named_or<T: Clone>(&self, key: &str, names: &[(&str, T)], default: T) -> T {
+        self.field(key)
+            .and_then(|field| field.taken(field.one_of(names)))
+            .unwrap_or(default)
     }
 
     /// A sub-table; an absent one reads as empty.
