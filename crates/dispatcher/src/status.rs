@@ -8,11 +8,13 @@ use crate::core::Core;
 /// Longest id of a question that is answered; it is repeated in each part of the answer.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
+/// Whether a question with this id is answered at all.
+pub(crate) fn is_answered(id: &str) -> bool {
+    id.len() <= REQUEST_ID_BYTES_MAX
+}
+
 /// Answers one question. A broker that takes nothing now gets no answer: whoever asks asks again.
 pub(crate) async fn answer(core: &Core, id: &str) {
-    if id.len() > REQUEST_ID_BYTES_MAX {
-        return;
-    }
     let endpoints = core.endpoints.status(&core.registry(), core.moment());
     for reply in parts(core, id, endpoints) {
         let message = ControlMessage::StatusReply(reply);
