@@ -4,17 +4,15 @@ mod stage;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hooklane_broker::rabbitmq::{RabbitMqSettings, RabbitMqShelves, Role};
 use hooklane_broker::{Holder, Queue, ShelfName, Shelves};
 use hooklane_testkit::process::{self, Ended};
 use hooklane_testkit::rabbitmq::{Vhost, shared};
-use hooklane_types::{
-    ApplicationId, DeadLetter, DeadReason, Delivery, EndpointId, Event, EventId, EventType, Internal,
-    UnixMillis,
-};
+use hooklane_types::{DeadReason, EventType, Internal, UnixMillis};
 use serde_json::Value;
+use stage::shelf::{dead_letter, put};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -27,7 +25,8 @@ impl Stage {
     /// A vhost with `count` dead letters.
     async fn new(count: u32) -> Result<Stage> {
         let vhost = shared().await?.vhost().await?;
-        stage::shelf::put(vhost.url(), Queue::Dead, (0..count).map(letter)).await?;
+        let letters: Vec<_> = (0..count).map(letter).collect::<Result<_>>()?;
+        put(vhost.url(), Queue::Dead, letters).await?;
         Ok(Stage {
             vhost,
             dir: tempfile::tempdir()?,
@@ -66,40 +65,18 @@ impl Stage {
     }
 }
 
-fn letter(number: u32) -> Bytes {
-    let event = Event {
-        id: EventId::parse(&format!("msg_{number}")).expect("a valid id"),
-        producer_id: None,
-        application: ApplicationId::parse("acme").expect("a valid id"),
-        event_type: EventType::parse(if number == 0 { "order.sent" } else { "invoice.paid" })
-            .expect("a valid type"),
-        channels: vec![],
-        accepted_at: UnixMillis(1_700_000_000_000),
-        content_type: "application/json".to_owned(),
-        traceparent: None,
-        headers: vec![],
-        payload: Bytes::from(format!(
-            "{{\"number\": {number}, \"pad\": \"{}\"}}",
-            "x".repeat(5_000)
-        )),
-    };
-    let delivery = Delivery {
-        event,
-        endpoints: vec![EndpointId::parse("ep_1").expect("a valid id")],
-        target: 0,
-        run: 0,
-        attempts_made: 10,
-        parks: 0,
-        remaining_ms: 0,
-        deadline: None,
-        history: vec![],
-    };
-    Internal::Dead(DeadLetter {
-        delivery,
-        reason: DeadReason::Gone,
-        at: UnixMillis(1_700_000_060_000),
-    })
-    .encode()
+fn letter(number: u32) -> Result<Bytes> {
+    let payload = format!("{{\"number\": {number}, \"pad\": \"{}\"}}", "x".repeat(5_000));
+    let mut letter = dead_letter(
+        &format!("msg_{number}"),
+        UnixMillis(1_700_000_060_000),
+        payload.into(),
+    )?;
+    if number == 0 {
+        letter.delivery.event.event_type = EventType::parse("order.sent").context("a type")?;
+    }
+    letter.reason = DeadReason::Gone;
+    Ok(Internal::Dead(letter).encode())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

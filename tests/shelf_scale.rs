@@ -1,21 +1,18 @@
 //! A deep shelf, looked at with the built binary: 100,000 dead letters of 1 KiB.
 
-use std::sync::Arc;
+mod stage;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
-use hooklane_broker::{Broker, Queue};
-use hooklane_telemetry::Metrics;
+use hooklane_broker::Queue;
 use hooklane_testkit::process::{self, Spawn};
 use hooklane_testkit::rabbitmq::shared;
-use hooklane_types::{
-    ApplicationId, DeadLetter, DeadReason, Delivery, EndpointId, Event, EventId, EventType, Internal,
-    UnixMillis,
-};
+use hooklane_types::{ApplicationId, Internal, UnixMillis};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use stage::shelf::{dead_letter, put};
 
 const LETTERS: u32 = 100_000;
 const PAYLOAD_BYTES: usize = 1024;
@@ -28,55 +25,21 @@ const END_MAX: Duration = Duration::from_secs(240);
 /// Confirms that are waited for together.
 const WINDOW: u32 = 1_000;
 
-fn letter(number: u32) -> Bytes {
-    let application = if number.is_multiple_of(1_000) {
-        "rare"
-    } else {
-        "acme"
-    };
-    let event = Event {
-        id: EventId::parse(&format!("msg_{number:06}")).expect("a valid id"),
-        producer_id: None,
-        application: ApplicationId::parse(application).expect("a valid id"),
-        event_type: EventType::parse("invoice.paid").expect("a valid type"),
-        channels: vec![],
-        accepted_at: UnixMillis(1_700_000_000_000),
-        content_type: "application/json".to_owned(),
-        traceparent: None,
-        headers: vec![],
-        payload: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
-    };
-    let delivery = Delivery {
-        event,
-        endpoints: vec![EndpointId::parse("ep_1").expect("a valid id")],
-        target: 0,
-        run: 0,
-        attempts_made: 10,
-        parks: 0,
-        remaining_ms: 0,
-        deadline: None,
-        history: vec![],
-    };
-    let at = UnixMillis(1_700_000_060_000);
-    Internal::Dead(DeadLetter {
-        delivery,
-        reason: DeadReason::Exhausted,
-        at,
-    })
-    .encode()
+fn letter(number: u32) -> Result<Bytes> {
+    let mut letter = dead_letter(
+        &format!("msg_{number:06}"),
+        UnixMillis(1_700_000_060_000),
+        vec![b'x'; PAYLOAD_BYTES].into(),
+    )?;
+    if number.is_multiple_of(1_000) {
+        letter.delivery.event.application = ApplicationId::parse("rare").context("an application")?;
+    }
+    Ok(Internal::Dead(letter).encode())
 }
 
 async fn fill(url: &str) -> Result<()> {
-    // Connecting declares what is missing.
-    let broker = RabbitMq::start(
-        RabbitMqSettings::new(Role::Operator, url)?,
-        Arc::new(Metrics::new()),
-    )?;
-    hooklane_testkit::eventually("a connection", END_MAX, || async {
-        Ok(broker.depth(Queue::Dead).await?)
-    })
-    .await?;
-    broker.shut_down().await;
+    // It declares the queue.
+    put(url, Queue::Dead, []).await?;
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -84,7 +47,7 @@ async fn fill(url: &str) -> Result<()> {
     for number in 0..LETTERS {
         let properties = BasicProperties::default().with_delivery_mode(2);
         let (exchange, key) = ("hooklane.internal".into(), "dead".into());
-        let body = letter(number);
+        let body = letter(number)?;
         confirms.push(
             channel
                 .basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties)

@@ -53,30 +53,42 @@ impl Letter {
     pub fn encode(&self) -> Result<Bytes> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let at = UnixMillis(i64::try_from((now - self.age).as_millis())?);
-        let event = Event {
-            id: EventId::parse(self.id).context("an event id")?,
-            producer_id: None,
-            application: ApplicationId::parse(self.application).context("an application")?,
-            event_type: EventType::parse(self.event_type).context("an event type")?,
-            channels: vec![],
-            accepted_at: at,
-            content_type: "application/json".to_owned(),
-            traceparent: None,
-            headers: vec![],
-            payload: Bytes::from_static(self.payload),
-        };
-        let delivery = Delivery {
-            event,
-            endpoints: vec![EndpointId::parse(self.endpoint).context("an endpoint")?],
-            target: 0,
-            run: 0,
-            attempts_made: 10,
-            parks: 0,
-            remaining_ms: 0,
-            deadline: None,
-            history: vec![],
-        };
-        let reason = self.reason;
-        Ok(Internal::Dead(DeadLetter { delivery, reason, at }).encode())
+        let mut letter = dead_letter(self.id, at, Bytes::from_static(self.payload))?;
+        let Delivery { event, endpoints, .. } = &mut letter.delivery;
+        event.accepted_at = at;
+        event.application = ApplicationId::parse(self.application).context("an application")?;
+        event.event_type = EventType::parse(self.event_type).context("an event type")?;
+        *endpoints = vec![EndpointId::parse(self.endpoint).context("an endpoint")?];
+        letter.reason = self.reason;
+        Ok(Internal::Dead(letter).encode())
     }
+}
+
+/// A dead letter of application `acme` to endpoint `ep_1`, of type `invoice.paid`, exhausted at `at`, a minute after its event.
+pub fn dead_letter(id: &str, at: UnixMillis, payload: Bytes) -> Result<DeadLetter> {
+    let event = Event {
+        id: EventId::parse(id).context("an event id")?,
+        producer_id: None,
+        application: ApplicationId::parse("acme").context("an application")?,
+        event_type: EventType::parse("invoice.paid").context("an event type")?,
+        channels: vec![],
+        accepted_at: UnixMillis(at.0 - 60_000),
+        content_type: "application/json".to_owned(),
+        traceparent: None,
+        headers: vec![],
+        payload,
+    };
+    let delivery = Delivery {
+        event,
+        endpoints: vec![EndpointId::parse("ep_1").context("an endpoint")?],
+        target: 0,
+        run: 0,
+        attempts_made: 10,
+        parks: 0,
+        remaining_ms: 0,
+        deadline: None,
+        history: vec![],
+    };
+    let reason = DeadReason::Exhausted;
+    Ok(DeadLetter { delivery, reason, at })
 }
