@@ -6,15 +6,13 @@ use anyhow::Context;
 use clap::Args;
 use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_dispatcher::Shutdown;
 use hooklane_egress::Client;
 use hooklane_telemetry::{Metrics, operations_router};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, broker_lives, listen, readiness, run_beside};
+use super::service::{ListenSetting, Signals, announce, essentials, listen, readiness, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -58,10 +56,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = Signals::default();
     let (watch, registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow());
-    tasks.spawn(broker_lives(broker.clone()));
-    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let mut tasks = essentials(&signals, &broker, watch);
     announce(&listener, "http")?;
     tasks.spawn(operations(
         listener,
@@ -69,17 +64,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         metrics.clone(),
         signals.clone(),
     ));
-    let shutdown = Shutdown {
-        stop: signals.stop.clone(),
-        now: signals.now.clone(),
-    };
     let service = hooklane_dispatcher::run(
         section.settings,
         broker.clone(),
         client,
         registry,
         metrics,
-        shutdown,
+        signals.shutdown(),
     );
     let result = run_beside(service, tasks, &signals).await;
     broker.shut_down().await;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use clap::Args;
 use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_ingest::IngestSettings;
 use hooklane_telemetry::Metrics;
-use tokio::task::JoinSet;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, broker_lives, listen, run_beside};
+use super::service::{ListenSetting, Signals, announce, essentials, listen, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
-const LISTEN: ListenSetting = ListenSetting {
+pub const LISTEN: ListenSetting = ListenSetting {
     section: "ingest",
     variable: "HOOKLANE_INGEST__LISTEN",
 };
@@ -44,28 +44,32 @@ impl Ingest {
     }
 }
 
+/// SIGHUP makes ingest look at its certificate, too.
+pub fn signals(settings: &IngestSettings) -> Signals {
+    Signals {
+        reload_tls: settings.tls.as_ref().map(|tls| tls.reload.clone()),
+        ..Signals::default()
+    }
+}
+
+/// `https` where TLS is set.
+pub fn scheme(settings: &IngestSettings) -> &'static str {
+    match settings.tls {
+        Some(_) => "https",
+        None => "http",
+    }
+}
+
 async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let section = loaded.settings.ingest.clone();
     let listener = listen(section.listen, &LISTEN).await?;
     let rabbitmq = loaded.settings.broker.rabbitmq(BrokerRole::Ingest)?;
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
-    let reload_tls = section.settings.tls.as_ref().map(|tls| tls.reload.clone());
-    let signals = Signals {
-        reload_tls,
-        ..Signals::default()
-    };
+    let signals = signals(&section.settings);
     let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow());
-    tasks.spawn(broker_lives(broker.clone()));
-    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
-    let scheme = if section.settings.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    announce(&listener, scheme)?;
+    let tasks = essentials(&signals, &broker, watch);
+    announce(&listener, scheme(&section.settings))?;
     let service = hooklane_ingest::run(
         section.settings,
         broker.clone(),

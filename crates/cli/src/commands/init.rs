@@ -43,7 +43,7 @@ impl Init {
         file.write_all(text()?.as_bytes())
             .with_context(|| format!("{shown} cannot be written"))?;
         print::line(format_args!(
-            "wrote {shown}: set your endpoint's URL in it, then run `hooklane serve` (or set a broker, and run `hooklane check`)"
+            "wrote {shown}: set your endpoint's URL in it and take `disabled` out, then run `hooklane serve` (or set a broker, and run `hooklane check`)"
         ))
     }
 }

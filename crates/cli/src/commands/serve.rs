@@ -8,23 +8,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use futures_util::TryFutureExt;
-use hooklane_dispatcher::Shutdown;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
 use tokio::net::UnixListener;
-use tokio::task::JoinSet;
 
 use super::flags::{SettingsFlags, flag, start_log};
+use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{embedded, open, socket_path};
-use super::service::{ListenSetting, Signals, announce, broker_lives, listen, run_beside};
+use super::service::{announce, essentials, listen, run_beside};
 use super::{block_on, usage};
 use crate::settings::watch::Watch;
-use crate::settings::{self, FILE_DEFAULT, Loaded, Role, Sources};
+use crate::settings::{self, Loaded, Role, Sources};
 
-const LISTEN: ListenSetting = ListenSetting {
-    section: "ingest",
-    variable: "HOOKLANE_INGEST__LISTEN",
-};
 /// Whoever may open it may publish and read every dead letter.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -49,11 +44,6 @@ impl Serve {
             flag("--data", "embedded.data_dir", self.data.as_ref()),
         ];
         let sources = self.settings.sources(flags);
-        if sources.path().is_none() {
-            return Err(usage(format!(
-                "there is no {FILE_DEFAULT} here: `hooklane init` writes one; name your endpoint in it, then run `hooklane serve` again"
-            )));
-        }
         let loaded = settings::load(&sources, Role::Serve)?;
         if loaded.settings.broker.url.is_some() {
             return Err(usage(
@@ -77,26 +67,16 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker = queue.shared();
     let socket = socket_path(&loaded.settings.embedded.data_dir);
     let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    let signals = Signals {
-        reload_tls: ingest.settings.tls.as_ref().map(|tls| tls.reload.clone()),
-        ..Signals::default()
-    };
+    let signals = signals(&ingest.settings);
     let (watch, registry) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow());
-    tasks.spawn(broker_lives(broker.clone()));
-    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let mut tasks = essentials(&signals, &broker, watch);
     let serving =
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
         serving.await;
         Ok(())
     });
-    let scheme = match &ingest.settings.tls {
-        Some(_) => "https",
-        None => "http",
-    };
-    announce(&listener, scheme)?;
+    announce(&listener, scheme(&ingest.settings))?;
     let takes = hooklane_ingest::run(
         ingest.settings,
         broker.clone(),
@@ -105,17 +85,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         listener,
         signals.stop.clone(),
     );
-    let shutdown = Shutdown {
-        stop: signals.stop.clone(),
-        now: signals.now.clone(),
-    };
     let delivers = hooklane_dispatcher::run(
         dispatcher.settings,
         broker.clone(),
         client,
         registry,
         metrics,
-        shutdown,
+        signals.shutdown(),
     );
     let both = async {
         tokio::try_join!(

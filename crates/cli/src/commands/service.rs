@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hooklane_broker::{BrokerState, SharedBroker};
+use hooklane_dispatcher::Shutdown;
 use hooklane_telemetry::Readiness;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::print;
+use crate::settings::watch::Watch;
 
 /// How long a service may take to end after the second signal, before it is left as it is.
 pub const END_AT_ONCE: Duration = Duration::from_secs(2);
@@ -56,6 +58,14 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// What they say to a dispatcher.
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown {
+            stop: self.stop.clone(),
+            now: self.now.clone(),
+        }
+    }
+
     /// Follows signals until the second one to end came.
     ///
     /// # Errors
@@ -87,6 +97,15 @@ impl Signals {
             self.stop.cancel();
         }
     }
+}
+
+/// The tasks that no service can be without: signals, the broker, the settings file.
+pub fn essentials(signals: &Signals, broker: &SharedBroker, watch: Watch) -> JoinSet<anyhow::Result<()>> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals.clone().follow());
+    tasks.spawn(broker_lives(broker.clone()));
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    tasks
 }
 
 /// Runs a service beside its essential tasks, to the service's end. A task that ends before the stop ends the process with an
@@ -126,7 +145,7 @@ async fn forced_end(now: &CancellationToken) {
 
 /// An essential task: ends, with an error, when the broker's own tasks have ended without being told to. No connection is ever
 /// made again then.
-pub async fn broker_lives(broker: SharedBroker) -> anyhow::Result<()> {
+async fn broker_lives(broker: SharedBroker) -> anyhow::Result<()> {
     let mut state = broker.state();
     while state.changed().await.is_ok() {}
     bail!("the connection to the broker was given up: a task that keeps it broke down")

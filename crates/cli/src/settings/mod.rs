@@ -72,7 +72,7 @@ impl Role {
     /// Endpoints stand in the file only. A dispatcher that knows none acks events as wanted by nobody, and gives up whatever waits
     /// for an endpoint: started in the wrong directory, it would do nothing but harm.
     fn needs_file(self) -> bool {
-        self == Role::Dispatcher
+        matches!(self, Role::Dispatcher | Role::Serve)
     }
 
     fn need(self) -> Need {
