@@ -34,9 +34,32 @@ fn entries(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Whether the file defines a function of this name, as a test of its own or by a list of a macro.
-fn has_function(root: &Path, file: &str, name: &str) -> Result<()> {
+/// The names in the file's `on_both!(…)`, of which each is a test on either broker.
+fn on_both(text: &str) -> BTreeSet<&str> {
+    let list = text
+        .split_once("\non_both!(")
+        .and_then(|(_, rest)| rest.split_once(");"));
+    let names = list.map_or("", |(names, _)| names).split(',');
+    names.map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+/// Whether the file has a test of this name, as a function or by a list of a macro. `name::embedded` is a test on that broker alone.
+fn has_test(root: &Path, file: &str, name: &str) -> Result<()> {
     let text = fs::read_to_string(root.join(file)).with_context(|| format!("{file} does not exist"))?;
+    let broker = name.split_once("::");
+    let (name, on) = broker.map_or((name, None), |(name, on)| (name, Some(on)));
+    let takes_broker = text.contains(&format!("fn {name}(on: On)"));
+    if takes_broker || on.is_some() {
+        ensure!(
+            takes_broker && on_both(&text).contains(name),
+            "{file} does not run {name} on both brokers: its name belongs into on_both!(…)"
+        );
+        ensure!(
+            on.is_none_or(|on| ["rabbitmq", "embedded"].contains(&on)),
+            "there is no broker {on:?}"
+        );
+        return Ok(());
+    }
     let is_listed = text.lines().any(|line| line.trim() == name);
     ensure!(
         text.contains(&format!("fn {name}(")) || is_listed,
@@ -53,7 +76,7 @@ fn check(root: &Path, entry: &str) -> Result<()> {
         return Ok(());
     }
     if let Some((file, name)) = entry.split_once("::") {
-        return has_function(root, file, name);
+        return has_test(root, file, name);
     }
     ensure!(root.join(entry).exists(), "{entry} does not exist");
     Ok(())
@@ -98,6 +121,8 @@ fn a_wrong_entry_is_found() -> Result<()> {
         "$ tests/run --broker 4.0",
         "tests/run",
         "crates/broker/tests/conformance.rs::one_queue_keeps_its_order",
+        "tests/publishing.rs::http_payload_arrives_to_the_byte",
+        "tests/publishing.rs::http_payload_arrives_to_the_byte::embedded",
     ] {
         check(&root, right)?;
     }
@@ -106,9 +131,13 @@ fn a_wrong_entry_is_found() -> Result<()> {
         "tests/acceptance.rs::no_such_test",
         "$ tests/none --broker",
         "docs/NONE.md",
+        "tests/publishing.rs::http_payload_arrives_to_the_byte::elsewhere",
+        "tests/publishing.rs::the_node_snippet_publishes::embedded",
     ] {
         ensure!(check(&root, wrong).is_err(), "{wrong} was taken");
     }
+    let listed = on_both("\non_both!(\n    a,\n    b,\n);\nasync fn c(on: On) {");
+    ensure!(listed == BTreeSet::from(["a", "b"]), "{listed:?}");
     let text = format!("| promise | shown by |\n|---|---|\n| a | |\n| b | `x` |\n{NOT_SHOWN}\n| c | |\n");
     let rows = rows(&text);
     ensure!(rows.len() == 2 && entries(&rows[1].1[1]) == ["x"], "{rows:?}");

@@ -4,9 +4,18 @@
 mod stage;
 
 use anyhow::{Context, Result, ensure};
+use hooklane_receiver::Request;
 use hooklane_testkit::{javascript, process::Spawn, python};
 use serde_json::json;
-use stage::{SOON, Stage};
+use stage::{On, SOON, Stage, on_both};
+
+on_both!(
+    http_payload_arrives_to_the_byte,
+    a_repeat_over_http_bears_the_same_id,
+    http_refusals_name_the_field,
+    cloud_events_arrive_in_both_modes_over_http,
+    the_shell_publishes_one_event_and_a_file_of_lines,
+);
 
 /// The first fenced block of a document whose first line names this file.
 fn snippet(document: &str, file: &str) -> Result<String> {
@@ -24,16 +33,15 @@ fn snippet(document: &str, file: &str) -> Result<String> {
         .with_context(|| format!("docs/{document} has no block for {file}"))
 }
 
-async fn with_one_endpoint() -> Result<Stage> {
-    let stage = Stage::new().await?;
+async fn with_one_endpoint(on: On) -> Result<Stage> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("ep_all", "/hook", ""))?;
     Ok(stage)
 }
 
-#[tokio::test]
-async fn http_payload_arrives_to_the_byte() -> Result<()> {
+async fn http_payload_arrives_to_the_byte(on: On) -> Result<()> {
     // Goal: white space, key order, 1.0 and doubled keys survive; method: compare the receiver's bytes.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     let _dispatchers = stage.dispatchers(2).await?;
     let payload = "{ \"b\" : 1.0,\t\"a\": 1e2 , \"b\": \"\\u00e9\u{e9}\" }";
@@ -46,10 +54,9 @@ async fn http_payload_arrives_to_the_byte() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_repeat_over_http_bears_the_same_id() -> Result<()> {
+async fn a_repeat_over_http_bears_the_same_id(on: On) -> Result<()> {
     // Goal: eventId makes a repeat harmless; method: two publishes, same answer id, one id at the receiver.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     let _dispatcher = stage.dispatcher().await?;
     let body = json!({"eventType": "a", "eventId": "order-1", "payload": {}}).to_string();
@@ -62,10 +69,9 @@ async fn a_repeat_over_http_bears_the_same_id() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn http_refusals_name_the_field() -> Result<()> {
+async fn http_refusals_name_the_field(on: On) -> Result<()> {
     // Goal: bad requests get a clear error; method: a table of bodies, statuses and words.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     for (body, status, word) in [
         ("{", 400, "JSON"),
@@ -103,7 +109,7 @@ async fn http_refusals_name_the_field() -> Result<()> {
 #[tokio::test]
 async fn a_python_producer_publishes_every_kind_of_message() -> Result<()> {
     // Goal: the AMQP contract, and that nothing foreign means anything; method: pika, then what arrives.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(On::RabbitMq).await?;
     let _dispatchers = stage.dispatchers(2).await?;
     let code = r#"
 import os, pika
@@ -158,7 +164,7 @@ c.close()
 #[tokio::test]
 async fn a_message_that_cannot_be_understood_becomes_a_fault() -> Result<()> {
     // Goal: unknown application, bad type, 300-byte id in a header form; method: pika, then the shelf by command.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(On::RabbitMq).await?;
     let _dispatcher = stage.dispatcher().await?;
     let code = r#"
 import os, pika
@@ -183,15 +189,14 @@ c.close()
     Ok(())
 }
 
-#[tokio::test]
-async fn cloud_events_arrive_in_both_modes_by_both_ways() -> Result<()> {
-    // Goal: binary and structured mode over HTTP; binary over AMQP; batch refused with 415.
-    let stage = with_one_endpoint().await?;
+async fn cloud_events_arrive_in_both_modes_over_http(on: On) -> Result<()> {
+    // Goal: binary and structured mode, as CloudEvents' own library sends them; batch refused with 415.
+    let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     let _dispatcher = stage.dispatcher().await?;
     let url = format!("{}/api/v1/app/acme/msg", ingest.url);
     let code = r#"
-import os, sys, json, urllib.request, pika
+import os, urllib.request
 from cloudevents.core.v1.event import CloudEvent
 from cloudevents.core.bindings.http import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
@@ -202,20 +207,9 @@ def event(id):
     return CloudEvent({"id": id, "source": "/shop", "type": "order.made", "specversion": "1.0", "datacontenttype": "application/json"}, {"n": id})
 send(to_binary(event("b1"), JSONFormat()))
 send(to_structured(event("s1"), JSONFormat()))
-c = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
-ch = c.channel(); ch.confirm_delivery()
-ch.basic_publish("hooklane.events", "x", b'{"n": "a1"}', pika.BasicProperties(delivery_mode=2, content_type="application/json",
-  headers={"application": "acme", "cloudEvents:specversion": "1.0", "cloudEvents:id": "a1", "cloudEvents:source": "/shop", "cloudEvents:type": "order.made"}))
-ch.basic_publish("hooklane.events", "x", b'{"specversion":"1.0","id":"a2","source":"/shop","type":"order.made","data":{"n":"a2"}}', pika.BasicProperties(delivery_mode=2,
-  content_type="application/cloudevents+json; charset=utf-8", headers={"application": "acme"}))
-c.close()
 "#;
-    python::code(code)?
-        .env("URL", &url)
-        .env("AMQP_URL", &stage.broker_url)
-        .run_ok(SOON)
-        .await?;
-    stage.receiver.wait_for(4, SOON).await?;
+    python::code(code)?.env("URL", &url).run_ok(SOON).await?;
+    stage.receiver.wait_for(2, SOON).await?;
     let requests = stage.receiver.received();
     let binary = requests
         .iter()
@@ -226,19 +220,7 @@ c.close()
         serde_json::from_slice::<serde_json::Value>(&binary.body)?,
         json!({"n": "b1"})
     );
-    assert!(
-        requests
-            .iter()
-            .any(|request| request.header("ce-id") == Some("a1") && request.body == r#"{"n": "a1"}"#)
-    );
-    let structured: Vec<_> = requests
-        .iter()
-        .filter(|r| {
-            r.header("content-type")
-                .is_some_and(|t| t.starts_with("application/cloudevents+json"))
-        })
-        .collect();
-    assert_eq!(structured.len(), 2);
+    assert_eq!(count_structured(&requests), 1);
     let batch = stage
         .http
         .post(&url)
@@ -250,10 +232,48 @@ c.close()
     Ok(())
 }
 
+fn count_structured(requests: &[Request]) -> usize {
+    let types = requests
+        .iter()
+        .filter_map(|request| request.header("content-type"));
+    types
+        .filter(|found| found.starts_with("application/cloudevents+json"))
+        .count()
+}
+
 #[tokio::test]
-async fn the_shell_publishes_one_event_and_a_file_of_lines() -> Result<()> {
+async fn cloud_events_arrive_in_both_modes_over_amqp() -> Result<()> {
+    // Goal: binary and structured mode by the AMQP binding; method: pika.
+    let stage = with_one_endpoint(On::RabbitMq).await?;
+    let _dispatcher = stage.dispatcher().await?;
+    let code = r#"
+import os, pika
+c = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+ch = c.channel(); ch.confirm_delivery()
+ch.basic_publish("hooklane.events", "x", b'{"n": "a1"}', pika.BasicProperties(delivery_mode=2, content_type="application/json",
+  headers={"application": "acme", "cloudEvents:specversion": "1.0", "cloudEvents:id": "a1", "cloudEvents:source": "/shop", "cloudEvents:type": "order.made"}))
+ch.basic_publish("hooklane.events", "x", b'{"specversion":"1.0","id":"a2","source":"/shop","type":"order.made","data":{"n":"a2"}}', pika.BasicProperties(delivery_mode=2,
+  content_type="application/cloudevents+json; charset=utf-8", headers={"application": "acme"}))
+c.close()
+"#;
+    python::code(code)?
+        .env("AMQP_URL", &stage.broker_url)
+        .run_ok(SOON)
+        .await?;
+    stage.receiver.wait_for(2, SOON).await?;
+    let requests = stage.receiver.received();
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.header("ce-id") == Some("a1") && request.body == r#"{"n": "a1"}"#)
+    );
+    assert_eq!(count_structured(&requests), 1);
+    Ok(())
+}
+
+async fn the_shell_publishes_one_event_and_a_file_of_lines(on: On) -> Result<()> {
     // Goal: `hooklane publish` in both forms and over both ways.
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     let _dispatcher = stage.dispatcher().await?;
     stage
@@ -298,7 +318,7 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines() -> Result<()> {
 }
 
 async fn snippet_publishes(snippet: Spawn) -> Result<()> {
-    let stage = with_one_endpoint().await?;
+    let stage = with_one_endpoint(On::RabbitMq).await?;
     let _dispatcher = stage.dispatcher().await?;
     let said = snippet
         .env("AMQP_URL", &stage.broker_url)

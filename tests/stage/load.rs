@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, Ingest, RECOVERY, SOON, Stage, assert_all_arrived};
@@ -102,7 +101,7 @@ pub async fn settled(stage: &Stage, dispatchers: &[&Dispatcher]) -> Result<()> {
     hooklane_testkit::eventually("everything to be settled", RECOVERY, || async {
         // In this order and again: what is on its way from the broker to a dispatcher shows in one of the three.
         in_hand(stage, dispatchers).await?;
-        let status: Value = serde_json::from_str(&stage.run(&["status", "--format", "json"]).await?)?;
+        let status = stage.status().await?;
         let lists = [&status["queues"], &status["retries"]];
         let waiting = lists.iter().filter_map(|list| list.as_array()).flatten();
         let waiting: Vec<_> = waiting.filter(|row| row["messages"] != 0).collect();

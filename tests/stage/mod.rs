@@ -1,19 +1,24 @@
-//! The stage of the black-box tests: the built binary as ingest and dispatchers against a real RabbitMQ, a receiver, and a settings
-//! file in a directory of its own.
-#![allow(dead_code)] // every test file includes it and uses its own part
+//! The stage of the black-box tests: the built binary on a broker, a receiver, and a settings file in a directory of its own. The
+//! broker is a real RabbitMQ, with ingest and dispatchers, or the embedded one, where one process is both.
+#![allow(dead_code, unused_macros, unused_imports)] // every test file includes it and uses its own part
 
 pub mod load;
+mod processes;
 pub mod shelf;
+
+pub use processes::{Dispatcher, Ingest};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::{Options, Receiver};
-use hooklane_testkit::process::{self, Process, Spawn};
+use hooklane_testkit::Port;
+use hooklane_testkit::process::{self, Ended, Process, Spawn};
 use hooklane_testkit::rabbitmq::{Vhost, shared};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Long enough for anything that should happen at once on a busy machine.
@@ -23,11 +28,42 @@ pub const RECOVERY: Duration = Duration::from_secs(120);
 /// A secret for endpoints.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// The broker of an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// RabbitMQ: an ingest, and any number of dispatchers.
+    RabbitMq,
+    /// The embedded one: a single `hooklane serve`, which is ingest and dispatcher.
+    Embedded,
+}
+
+/// Makes of each `async fn name(on: On) -> Result<()>` two tests: `name::rabbitmq` and `name::embedded`.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[tokio::test]
+                async fn rabbitmq() -> anyhow::Result<()> {
+                    super::$name(crate::stage::On::RabbitMq).await
+                }
+
+                #[tokio::test]
+                async fn embedded() -> anyhow::Result<()> {
+                    super::$name(crate::stage::On::Embedded).await
+                }
+            }
+        )*
+    };
+}
+pub(crate) use on_both;
+
 /// One installation under test.
 pub struct Stage {
-    /// Where the settings file is.
+    /// Its broker.
+    pub on: On,
+    /// Where the settings file is, and the embedded broker's data directory.
     pub dir: TempDir,
-    /// The broker's URL, as the processes get it.
+    /// RabbitMQ's URL, as the processes get it.
     pub broker_url: String,
     /// The vhost, when the stage made one.
     pub vhost: Option<Vhost>,
@@ -35,25 +71,21 @@ pub struct Stage {
     pub receiver: Receiver,
     /// For HTTP requests of the test.
     pub http: reqwest::Client,
-}
-
-/// A running `hooklane ingest`.
-pub struct Ingest {
-    /// The process.
-    pub process: Process,
-    /// `http://127.0.0.1:port`.
-    pub url: String,
-}
-
-/// A running `hooklane dispatcher`.
-pub struct Dispatcher {
-    /// The process.
-    pub process: Process,
-    /// `http://127.0.0.1:port` of its metrics.
-    pub url: String,
+    /// Where `hooklane serve` listens, again after a restart.
+    port: Option<Port>,
+    /// The one that serves.
+    serving: Mutex<Weak<Process>>,
 }
 
 impl Stage {
+    /// A fresh installation: a vhost on the node that all tests of this file share, or a data directory.
+    pub async fn on(on: On) -> Result<Stage> {
+        match on {
+            On::RabbitMq => Stage::new().await,
+            On::Embedded => Stage::with(on, "").await,
+        }
+    }
+
     /// A fresh vhost on the node that all tests of this file share.
     pub async fn new() -> Result<Stage> {
         let vhost = shared().await?.vhost().await?;
@@ -62,19 +94,37 @@ impl Stage {
         Ok(stage)
     }
 
-    /// On a broker of the test's own.
+    /// On a RabbitMQ of the test's own.
     pub async fn at(broker_url: &str) -> Result<Stage> {
+        Stage::with(On::RabbitMq, broker_url).await
+    }
+
+    async fn with(on: On, broker_url: &str) -> Result<Stage> {
         // Another test of the process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stage = Stage {
+            on,
             dir: TempDir::new()?,
             broker_url: broker_url.to_owned(),
             vhost: None,
             receiver: Receiver::start(Options::default()).await?,
             http: reqwest::Client::builder().no_proxy().build()?,
+            port: match on {
+                On::RabbitMq => None,
+                On::Embedded => Some(Port::lease()?),
+            },
+            serving: Mutex::default(),
         };
         stage.settings("", "")?;
         Ok(stage)
+    }
+
+    /// Of the two brokers, what is right for this one.
+    pub fn by_broker<T>(&self, rabbitmq: T, embedded: T) -> T {
+        match self.on {
+            On::RabbitMq => rabbitmq,
+            On::Embedded => embedded,
+        }
     }
 
     /// Path of the settings file.
@@ -89,10 +139,11 @@ impl Stage {
         } else {
             "[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n"
         };
-        let text = format!(
-            "[broker]\nurl = \"{}\"\n{egress}{sections}\n{endpoints}",
-            self.broker_url
-        );
+        let broker = match self.on {
+            On::RabbitMq => format!("[broker]\nurl = \"{}\"\n", self.broker_url),
+            On::Embedded => String::new(),
+        };
+        let text = format!("{broker}{egress}{sections}\n{endpoints}");
         std::fs::write(self.file(), text).context("write the settings")
     }
 
@@ -114,45 +165,18 @@ impl Stage {
         self.hooklane(arguments)?.run_ok(SOON).await
     }
 
-    /// Starts an ingest on a free port and waits until it listens.
-    pub async fn ingest(&self) -> Result<Ingest> {
-        let (process, url) = self.service(&["ingest", "--listen", "127.0.0.1:0"]).await?;
-        Ok(Ingest { process, url })
+    /// Runs a command of the binary that is refused, and gives how it ended.
+    pub async fn refused(&self, arguments: &[&str]) -> Result<Ended> {
+        let ended = self.hooklane(arguments)?.run(SOON).await?;
+        ensure!(!ended.status.success(), "{arguments:?} is not refused");
+        Ok(ended)
     }
 
-    /// Starts a dispatcher and waits until it is ready.
-    pub async fn dispatcher(&self) -> Result<Dispatcher> {
-        let (process, url) = self.service(&["dispatcher", "--listen", "127.0.0.1:0"]).await?;
-        Ok(Dispatcher { process, url })
-    }
-
-    /// Starts this many dispatchers.
-    pub async fn dispatchers(&self, count: usize) -> Result<Vec<Dispatcher>> {
-        let mut started = Vec::new();
-        for _ in 0..count {
-            started.push(self.dispatcher().await?);
-        }
-        Ok(started)
-    }
-
-    async fn service(&self, arguments: &[&str]) -> Result<(Process, String)> {
-        let process = self.hooklane(arguments)?.start()?;
-        let line = process.wait_for_line("listening on http", SOON).await?;
-        let at = line.text.find("http").context("the line holds a URL")?;
-        let url = line.text[at..]
-            .split_whitespace()
-            .next()
-            .context("the line holds a URL")?
-            .to_owned();
-        let ready = format!("{url}/readyz");
-        hooklane_testkit::eventually("the process to be ready", SOON, || async {
-            let answer = self.http.get(&ready).send().await?;
-            ensure!(answer.status().is_success(), "{}", answer.text().await?);
-            Ok(())
-        })
-        .await
-        .with_context(|| process.output().tail())?;
-        Ok((process, url))
+    /// What `hooklane status` says.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.run(&["status", "--format", "json"]).await?,
+        )?)
     }
 
     /// The ids that the broker holds nowhere any more: waits until the queue is empty.
@@ -175,8 +199,27 @@ impl Stage {
         .await
     }
 
-    /// Messages in a queue, ready and unacked, as the broker's own tool counts them.
+    /// Messages in a queue, ready and unacked: as RabbitMQ's own tool counts them, or as `hooklane status` does, and then what the
+    /// process has in hand counts for every queue.
     pub async fn depth(&self, queue: &str) -> Result<u64> {
+        match self.on {
+            On::RabbitMq => self.rabbitmq_depth(queue).await,
+            On::Embedded => {
+                // In this order and again: what is on its way from the queue to the process shows in one of the three.
+                let before = self.in_hand().await?;
+                let status = self.status().await?;
+                let rows = status["queues"].as_array().context("it lists queues")?;
+                let row = rows.iter().find(|row| row["name"] == queue);
+                let ready = row.and_then(|row| row["messages"].as_u64());
+                let ready = ready.with_context(|| format!("no queue {queue} in {status}"))?;
+                let is_worked_at = self.in_hand().await? + before > 0;
+                let is_shelf = ["dead", "faults"].contains(&queue);
+                Ok(ready + u64::from(is_worked_at && !is_shelf))
+            }
+        }
+    }
+
+    async fn rabbitmq_depth(&self, queue: &str) -> Result<u64> {
         let vhost = self.vhost.as_ref().context("the stage has a vhost")?;
         let rows = vhost
             .ctl(&[
@@ -194,64 +237,6 @@ impl Stage {
             .find_map(|row| row.split_once('\t').filter(|(found, _)| *found == name));
         let (_, count) = row.with_context(|| format!("no queue {name} in:\n{rows}"))?;
         Ok(count.trim().parse()?)
-    }
-}
-
-impl Ingest {
-    /// Publishes a payload under an event type and gives the answer's `id`.
-    pub async fn publish(&self, http: &reqwest::Client, event_type: &str, payload: &str) -> Result<String> {
-        let body = format!(r#"{{"eventType":"{event_type}","payload":{payload}}}"#);
-        let answer = self.post(http, "acme", body).await?;
-        ensure!(answer.0 == 202, "answered {} {}", answer.0, answer.1);
-        Ok(answer.1["id"]
-            .as_str()
-            .context("the answer has an id")?
-            .to_owned())
-    }
-
-    /// Posts a body to an application's messages; status and JSON of the answer.
-    pub async fn post(
-        &self,
-        http: &reqwest::Client,
-        application: &str,
-        body: String,
-    ) -> Result<(u16, Value)> {
-        let answer = http
-            .post(format!("{}/api/v1/app/{application}/msg", self.url))
-            .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        Ok((
-            status,
-            serde_json::from_str(&text).unwrap_or_else(|_| json!(text)),
-        ))
-    }
-}
-
-impl Dispatcher {
-    /// The sum of a metric over all its labels that contain `labels`.
-    pub async fn metric(&self, http: &reqwest::Client, name: &str, labels: &str) -> Result<f64> {
-        let text = http
-            .get(format!("{}/metrics", self.url))
-            .send()
-            .await?
-            .text()
-            .await?;
-        let mut sum = 0.0;
-        for line in text
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels))
-        {
-            let after = line.as_bytes().get(name.len());
-            if after == Some(&b'{') || after == Some(&b' ') {
-                let value = line.rsplit(' ').next().context("a sample has a value")?;
-                sum += value.parse::<f64>()?;
-            }
-        }
-        Ok(sum)
     }
 }
 
