@@ -1,134 +1,103 @@
-//! The whole way of an event on one screen, with the built binary and a private RabbitMQ: a payment, a build, an alert; signatures
-//! verified on arrival; an endpoint that fails, its retries, its dead letter, and the replay. Exits 0 only if all of it was seen.
+//! `hooklane demo`, the README's first command.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_receiver::{Options, Receiver, Reply, Verdict};
-use hooklane_signing::{HeaderFamily, Scheme, Secret, Verifier};
-use hooklane_testkit::process::{self, Process};
-use hooklane_testkit::rabbitmq::Node;
+use hooklane_testkit::eventually;
+use hooklane_testkit::process::{self, Spawn};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Three times the promised 30 s.
+const LIMIT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let began = Instant::now();
-    let say = |text: &str| println!("{:6.1} s  {text}", began.elapsed().as_secs_f64());
-
-    let node = Node::start().await?;
-    say(&format!("a private RabbitMQ is up: {}", node.name()));
-    let receiver = Receiver::start(Options::default()).await?;
-    receiver.verify_default(Verifier::new(
-        Scheme::Standard(HeaderFamily::Webhook),
-        vec![Secret::parse(SECRET)?],
-    )?);
-    receiver.script("/alerts", [Reply::status(500), Reply::status(500), Reply::ok()]);
-    let dir = tempfile::tempdir()?;
-    std::fs::write(dir.path().join("hooklane.toml"), settings(&node, &receiver))?;
-    say(&format!(
-        "a receiver listens on {}; two endpoints are configured",
-        receiver.url("")
-    ));
-
-    let start = |role: &str| {
-        process::hooklane()?
-            .args([role, "--listen", "127.0.0.1:0"])
-            .cwd(dir.path())
-            .start()
-    };
-    let ingest: Process = start("ingest")?;
-    let _dispatchers = [start("dispatcher")?, start("dispatcher")?];
-    let line = ingest.wait_for_line("listening on http", SOON).await?.text;
-    let url = line[line.find("http").context("a URL")?..]
-        .split_whitespace()
-        .next()
-        .context("a URL")?
-        .to_owned();
-    say(&format!("hooklane ingest on {url}, and two dispatchers"));
-
-    for (event_type, payload) in [
-        (
-            "payment.succeeded",
-            r#"{"payment": "pay_17", "amount": 49.90, "currency": "EUR"}"#,
-        ),
-        ("build_completed", r#"{"build": 4711, "status": "passed"}"#),
-        ("alert.raised", r#"{"alert": "disk", "level": "critical"}"#),
+/// Goal: all of it is on the screen, the directory is gone, and settings of another installation mean nothing.
+#[tokio::test]
+async fn the_whole_way_of_an_event_is_on_one_screen() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let ended = process::hooklane()?
+        .args(["demo"])
+        .env("TMPDIR", tmp.path())
+        .env("HOOKLANE_BROKER__URL", "amqp://127.0.0.1:1")
+        .run(LIMIT)
+        .await?;
+    ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let mut rest = ended.stdout.as_str();
+    for expected in [
+        "hooklane serve",
+        "--type payment.succeeded",
+        "--type build_completed",
+        "--type alert.raised",
+        "`orders` received msg_",
+        "signature valid: {\"payment\": \"pay_17\", \"amount\": 49.90, \"currency\": \"EUR\"}",
+        "signature valid: {\"build\": 4711, \"status\": \"passed\"}",
+        "signature valid: {\"alert\": \"disk\", \"level\": \"critical\"}",
+        "`pager` answered 500 to attempt 3 of 3",
+        "$ hooklane dead list",
+        "pager",
+        "$ hooklane dead replay --all",
+        "replayed 1 of 1",
+        "`pager` received msg_",
+        "All of it was seen",
     ] {
-        let said = process::hooklane()?
-            .args([
-                "publish",
-                "--application",
-                "acme",
-                "--type",
-                event_type,
-                "--payload",
-                payload,
-                "--via",
-                &url,
-            ])
-            .cwd(dir.path())
-            .run_ok(SOON)
-            .await?;
-        say(&format!("published {event_type}: {}", said.trim()));
+        let at = rest.find(expected);
+        let at =
+            at.with_context(|| format!("{expected:?} is not there, or not in order:\n{}", ended.stdout))?;
+        rest = &rest[at + expected.len()..];
     }
-    receiver.wait_for_at("/all", 3, SOON).await?;
-    for request in receiver.received_at("/all") {
-        ensure!(
-            matches!(request.verdict, Some(Verdict::Valid)),
-            "a signature was not valid"
-        );
-        say(&format!(
-            "arrived, signature valid: {}",
-            String::from_utf8_lossy(&request.body)
-        ));
-    }
-
-    receiver.wait_for_at("/alerts", 2, SOON).await?;
-    say("the endpoint for alerts answered 500 twice");
-    let list = hooklane_testkit::eventually("the dead letter", SOON, || async {
-        let list = run(dir.path(), &["dead", "list"]).await?;
-        ensure!(list.contains("ep_alerts"), "not there yet:\n{list}");
-        Ok(list)
-    })
-    .await?;
-    say("$ hooklane dead list");
-    print!("{list}");
-    run(dir.path(), &["dead", "replay", "--all"]).await?;
-    say("$ hooklane dead replay --all");
-    receiver.wait_for_at("/alerts", 3, SOON).await?;
-    let ids: Vec<_> = receiver
-        .received_at("/alerts")
-        .iter()
-        .map(|r| r.webhook_id().map(str::to_owned))
-        .collect();
     ensure!(
-        ids.iter().all(|id| *id == ids[0]),
-        "the replay bears another webhook-id"
+        ended.stdout.lines().count() <= 45,
+        "more than one screen:\n{}",
+        ended.stdout
     );
-    say("replayed under the same webhook-id, and delivered");
-    say("all of it was seen");
+    ensure!(
+        std::fs::read_dir(tmp.path())?.next().is_none(),
+        "the directory is left"
+    );
     Ok(())
 }
 
-async fn run(dir: &Path, arguments: &[&str]) -> Result<String> {
-    process::hooklane()?.args(arguments).cwd(dir).run_ok(SOON).await
+/// Goal: what cannot be shown ends with an error that says what to do. Method: no directory can be made.
+#[tokio::test]
+async fn a_demo_that_cannot_play_says_why() -> Result<()> {
+    let ended = process::hooklane()?
+        .args(["demo"])
+        .env("TMPDIR", "/nonexistent")
+        .run(SOON)
+        .await?;
+    ensure!(
+        ended.status.code() == Some(1) && ended.stderr.contains("set TMPDIR"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
 }
 
-fn settings(node: &Node, receiver: &Receiver) -> String {
-    let endpoint = |id: &str, path: &str, types: &str| {
-        format!(
-            "[[endpoint]]\nid = \"{id}\"\napplication = \"acme\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\nevent_types = [\"{types}\"]\n\
-             retry = {{ attempts = 2, first = \"1s\", factor = 2, max = \"1m\", jitter = 0.0 }}\n",
-            receiver.url(path)
-        )
-    };
-    format!(
-        "[broker]\nurl = \"{}\"\n[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n{}{}",
-        node.amqp_url(),
-        endpoint("ep_all", "/all", "*"),
-        endpoint("ep_alerts", "/alerts", "alert.*")
-    )
+/// Goal: killed half way, the demo leaves no process behind. Method: the service's socket goes with it; a shell in front of both, since
+/// the test kit ends the whole group with its leader.
+#[tokio::test]
+async fn a_killed_demo_leaves_no_process() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let script = format!(
+        "{} demo & echo demo $!; wait; sleep 600",
+        env!("CARGO_BIN_EXE_hooklane")
+    );
+    let shell = Spawn::program("sh")
+        .args(["-c", &script])
+        .env("TMPDIR", tmp.path())
+        .start()?;
+    let line = shell.wait_for_line("demo ", SOON).await?.text;
+    let demo = line.strip_prefix("demo ").context("its process id")?;
+    shell.wait_for_line("answered 500 to attempt 1", SOON).await?;
+    let left = std::fs::read_dir(tmp.path())?.next();
+    let socket = left
+        .context("the demo's directory")??
+        .path()
+        .join("hooklane-data/admin.sock");
+    ensure!(socket.exists(), "it serves");
+    Spawn::program("kill").args(["-9", demo]).run_ok(SOON).await?;
+    eventually("the service to end", SOON, || async {
+        ensure!(!socket.exists(), "its socket is still there");
+        Ok(())
+    })
+    .await
 }

@@ -17,7 +17,7 @@ struct Listening {
 async fn receiver(more: &[&str]) -> Result<Listening> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let process = process::hooklane()?
-        .args(["receiver", "--listen", "127.0.0.1:0"])
+        .args(["receiver", "--port", "0"])
         .args(more)
         .start()?;
     let line = process.wait_for_line("listening on http", SOON).await?.text;

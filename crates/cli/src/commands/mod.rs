@@ -2,11 +2,13 @@
 
 mod check;
 mod dead;
+mod demo;
 mod dispatcher;
 mod faults;
 mod flags;
 mod ingest;
 mod init;
+mod owner;
 mod print;
 mod publish;
 mod reach;
@@ -47,12 +49,17 @@ const USAGE: u8 = 2;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Ends as by SIGTERM when standard input ends
+    #[arg(long, global = true, hide = true)]
+    end_with_stdin: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Writes a commented settings file with a fresh secret.
     Init(init::Init),
+    /// Shows the whole way of an event on one screen: publish, sign, deliver, retry, dead letter, replay.
+    Demo(demo::Demo),
     /// Takes events over HTTP and delivers them, in one process with a queue of its own: nothing else is needed.
     Serve(serve::Serve),
     /// Takes events over HTTP and publishes them to the broker.
@@ -85,8 +92,23 @@ enum Command {
 pub fn main() -> ExitCode {
     // Ring, for every TLS of the process. An error says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let result = match Cli::parse().command {
+    let result = run(Cli::parse());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::note(Failure(&error));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    if cli.end_with_stdin {
+        owner::end_with_stdin()?;
+    }
+    match cli.command {
         Command::Init(command) => command.run(),
+        Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Ingest(command) => command.run(),
         Command::Dispatcher(command) => command.run(),
@@ -100,13 +122,6 @@ pub fn main() -> ExitCode {
         Command::Faults(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Topology(command) => command.run(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print::note(Failure(&error));
-            ExitCode::from(exit_code(&error))
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `hooklane receiver`: a receiver to try things with. What it does to a request is the `receiver` crate's.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ pub struct Receiver {
     /// Where to listen; port 0 takes a free one, and the line printed names it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8073")]
     listen: SocketAddr,
+    /// Likewise, on 127.0.0.1
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    port: Option<u16>,
     #[command(flatten)]
     signature: SignatureFlags,
     /// How many of the first requests fail [default: all, where it is said how; else none]
@@ -49,8 +52,15 @@ impl Receiver {
     /// Receives until SIGTERM or SIGINT. One line for each request.
     pub fn run(self) -> anyhow::Result<()> {
         let verifier = self.verifier()?;
-        let (listen, script) = (self.listen, self.script());
-        block_on(serve(listen, verifier, script))
+        let script = self.script();
+        block_on(serve(self.address(), verifier, script))
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self.port {
+            Some(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            None => self.listen,
+        }
     }
 
     /// None without a secret: then signatures are not checked.
@@ -108,7 +118,7 @@ async fn serve(listen: SocketAddr, verifier: Option<Verifier>, script: Script) -
     };
     let receiver = Listening::start(options)
         .await
-        .context("give another address with --listen")?;
+        .context("give another address with --listen, or another --port")?;
     if let Some(verifier) = verifier {
         receiver.verify_default(verifier);
     }

@@ -1,0 +1,33 @@
+//! Services that a command starts for itself (`demo`, `bench`) end with it, however it dies: their standard input ends then.
+
+use std::io::{self, Read};
+
+use anyhow::Context;
+use rustix::process::{Signal, getpid, kill_process};
+
+/// The flag of every command; hidden, since a shell in the background gives no standard input.
+pub const END_WITH_STDIN: &str = "--end-with-stdin";
+
+/// From now on the end of standard input is a SIGTERM.
+pub fn end_with_stdin() -> anyhow::Result<()> {
+    std::thread::Builder::new()
+        .name("owner".to_owned())
+        .spawn(|| {
+            read_to_end(io::stdin().lock());
+            // It can only fail for a process that does not exist.
+            let _ = kill_process(getpid(), Signal::TERM);
+        })
+        .context("the system gives no threads")
+        .map(drop)
+}
+
+fn read_to_end(mut input: impl Read) {
+    let mut rest = [0; 1024];
+    loop {
+        match input.read(&mut rest) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+            _ => {}
+        }
+    }
+}
