@@ -8,7 +8,14 @@ use anyhow::{Context, Result, ensure};
 use hooklane_receiver::{Options, Protocol, Receiver, Reply};
 use hooklane_testkit::dns::{Answer, Dns};
 use hooklane_testkit::tls::Authority;
-use stage::{SECRET, SOON, Stage};
+use stage::{On, SECRET, SOON, Stage, on_both};
+
+on_both!(
+    an_endpoint_is_reached_by_http_2_and_tls_with_certificate_headers_and_credentials,
+    an_endpoint_gets_only_its_event_types_and_channels,
+    retries_never_take_the_room_of_first_attempts,
+    attempts_at_once_are_bounded_in_all_and_per_endpoint,
+);
 
 /// An endpoint of `acme` at any URL.
 fn endpoint(id: &str, url: &str, more: &str) -> String {
@@ -17,11 +24,12 @@ fn endpoint(id: &str, url: &str, more: &str) -> String {
     )
 }
 
-#[tokio::test]
-async fn an_endpoint_is_reached_by_http_2_and_tls_with_certificate_headers_and_credentials() -> Result<()> {
+async fn an_endpoint_is_reached_by_http_2_and_tls_with_certificate_headers_and_credentials(
+    on: On,
+) -> Result<()> {
     // Goal: a private authority, a client certificate, custom headers and basic auth over HTTP/2; bearer auth over HTTP/1.1; each with its
     // connections reused. Method: two receivers that speak one version each, 20 events.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let authority = Authority::new()?;
     let identity = authority.server(&["127.0.0.1"])?;
     let client = authority.client("hooklane")?;
@@ -143,10 +151,9 @@ async fn caches_keep_within_the_bounds_that_are_set_and_show_it() -> Result<()> 
     .await
 }
 
-#[tokio::test]
-async fn an_endpoint_gets_only_its_event_types_and_channels() -> Result<()> {
+async fn an_endpoint_gets_only_its_event_types_and_channels(on: On) -> Result<()> {
     // Goal: exact types, a prefix at any depth but not its own stem, all; channels. Method: every type to every endpoint, then compare.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let endpoints = stage.endpoint("ep_exact", "/exact", "event_types = [\"invoice.paid\"]")
         + &stage.endpoint("ep_prefix", "/prefix", "event_types = [\"invoice.*\"]")
         + &stage.endpoint("ep_eu", "/eu", "channels = [\"eu\", \"uk\"]")
@@ -191,10 +198,9 @@ async fn an_endpoint_gets_only_its_event_types_and_channels() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn retries_never_take_the_room_of_first_attempts() -> Result<()> {
+async fn retries_never_take_the_room_of_first_attempts(on: On) -> Result<()> {
     // Goal: separate budgets. Method: four retries hang and fill the retries' budget of four; a hundred first attempts pass them by.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let slow: String = (0..4)
         .map(|n| {
             let more = "event_types = [\"bad\"]\ntimeout = \"1m\"\nretry = [\"100ms\"]";
@@ -223,12 +229,11 @@ async fn retries_never_take_the_room_of_first_attempts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn attempts_at_once_are_bounded_in_all_and_per_endpoint() -> Result<()> {
+async fn attempts_at_once_are_bounded_in_all_and_per_endpoint(on: On) -> Result<()> {
     // Goal: five at once in the process, two at one endpoint, and all arrive. Method: slow answers, 60 events each, the receivers' peaks.
     let slow = || Reply::ok().after(Duration::from_millis(100));
     for (more, peak_max) in [("max_in_flight = 100", 5), ("max_in_flight = 2", 2)] {
-        let stage = Stage::new().await?;
+        let stage = Stage::on(on).await?;
         stage.settings(
             "[dispatcher]\nin_flight_max = 5\nretries_in_flight_max = 5\n",
             &stage.endpoint("ep_hook", "/hook", more),

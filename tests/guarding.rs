@@ -5,7 +5,18 @@ mod stage;
 use anyhow::{Result, ensure};
 use hooklane_receiver::{Options, Receiver, Reply};
 use hooklane_testkit::dns::{Answer, Dns};
-use stage::{SOON, Stage};
+use stage::{On, SOON, Stage, on_both};
+
+on_both!(
+    addresses_inside_are_blocked_in_every_spelling,
+    a_name_that_resolves_inside_is_blocked,
+    a_name_that_is_bound_anew_is_judged_anew,
+    a_redirect_to_an_address_inside_is_not_followed,
+    proxies_of_the_environment_are_ignored,
+    plain_http_is_refused_unless_allowed,
+    bodies_over_the_limit_are_refused_declared_or_chunked,
+    without_a_token_nobody_publishes_and_none_listens_outside,
+);
 
 const NO_RETRY: &str = "retry = []\n";
 
@@ -27,10 +38,9 @@ async fn dead_letter_of(stage: &Stage, sections: &str, url: &str) -> Result<Stri
     Ok(shown)
 }
 
-#[tokio::test]
-async fn addresses_inside_are_blocked_in_every_spelling() -> Result<()> {
+async fn addresses_inside_are_blocked_in_every_spelling(on: On) -> Result<()> {
     // Goal: loopback literal, decimal, octal, mapped; the receiver listens there and must see nothing.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let port = stage.receiver.address().port();
     for host in [
         "127.0.0.1",
@@ -53,10 +63,9 @@ async fn addresses_inside_are_blocked_in_every_spelling() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_name_that_resolves_inside_is_blocked() -> Result<()> {
+async fn a_name_that_resolves_inside_is_blocked(on: On) -> Result<()> {
     // Goal: a public name with a loopback address; method: a scripted name server.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let dns = Dns::start().await?;
     let port = stage.receiver.address().port();
     dns.script("inside.example", [Answer::addresses(&["127.0.0.1"])]);
@@ -67,11 +76,10 @@ async fn a_name_that_resolves_inside_is_blocked() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_name_that_is_bound_anew_is_judged_anew() -> Result<()> {
+async fn a_name_that_is_bound_anew_is_judged_anew(on: On) -> Result<()> {
     // Goal: rebinding; method: only 127.0.0.2 is allowed, where the first attempt is answered 500; then the name server says
     // 127.0.0.1, where another receiver must see nothing.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let dns = Dns::start().await?;
     let outside = Receiver::start(Options {
         listen: "127.0.0.2:0".parse()?,
@@ -114,10 +122,9 @@ async fn a_name_that_is_bound_anew_is_judged_anew() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_redirect_to_an_address_inside_is_not_followed() -> Result<()> {
+async fn a_redirect_to_an_address_inside_is_not_followed(on: On) -> Result<()> {
     // Goal: 302 is a failed attempt; its target sees nothing.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let target = stage.receiver.url("/secret");
     stage.receiver.script("/hook", [Reply::redirect(&target)]);
     let url = stage.receiver.url("/hook");
@@ -127,33 +134,30 @@ async fn a_redirect_to_an_address_inside_is_not_followed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn proxies_of_the_environment_are_ignored() -> Result<()> {
+async fn proxies_of_the_environment_are_ignored(on: On) -> Result<()> {
     // Goal: HTTP_PROXY names the receiver's own address as a proxy for another one; the delivery must go straight.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let trap = Receiver::start(Options::default()).await?;
     stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
-    let ingest = stage.ingest().await?;
     let proxy = trap.url("");
-    let dispatcher = stage
-        .hooklane(&["dispatcher", "--listen", "127.0.0.1:0"])?
+    let command = stage
+        .dispatcher_command()?
         .env("HTTP_PROXY", &proxy)
         .env("http_proxy", &proxy)
-        .env("ALL_PROXY", &proxy)
-        .start()?;
-    dispatcher.wait_for_line("listening on http", SOON).await?;
+        .env("ALL_PROXY", &proxy);
+    let _dispatcher = stage.dispatcher_by(command).await?;
+    let ingest = stage.ingest().await?;
     ingest.publish(&stage.http, "a", "{}").await?;
     stage.receiver.wait_for(1, SOON).await?;
     assert_eq!(trap.connections_opened(), 0);
     Ok(())
 }
 
-#[tokio::test]
-async fn plain_http_is_refused_unless_allowed() -> Result<()> {
+async fn plain_http_is_refused_unless_allowed(on: On) -> Result<()> {
     // Goal: https_only is the default, and the file's problem is named with its line and remedy.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     stage.settings("[egress]\n", &stage.endpoint("ep_hook", "/hook", ""))?;
-    let ended = stage.hooklane(&["dispatcher"])?.run(SOON).await?;
+    let ended = stage.dispatcher_command()?.run(SOON).await?;
     ensure!(!ended.status.success());
     assert!(
         ended.stderr.contains("https_only") && ended.stderr.contains("hooklane.toml:"),
@@ -163,10 +167,9 @@ async fn plain_http_is_refused_unless_allowed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn bodies_over_the_limit_are_refused_declared_or_chunked() -> Result<()> {
+async fn bodies_over_the_limit_are_refused_declared_or_chunked(on: On) -> Result<()> {
     // Goal: 413 for 1.5 MiB with content-length and for the same in chunks; nothing reaches the queue.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
     let ingest = stage.ingest().await?;
     let big = format!(
@@ -206,10 +209,9 @@ print(c.getresponse().status)
     Ok(())
 }
 
-#[tokio::test]
-async fn without_a_token_nobody_publishes_and_none_listens_outside() -> Result<()> {
+async fn without_a_token_nobody_publishes_and_none_listens_outside(on: On) -> Result<()> {
     // Goal: 401 without or with a wrong token; listening on all interfaces without a token is refused at start.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     stage.settings(
         "[ingest]\ntoken = \"let-me-in\"\n",
         &stage.endpoint("ep_hook", "/hook", ""),
@@ -230,11 +232,8 @@ async fn without_a_token_nobody_publishes_and_none_listens_outside() -> Result<(
         assert_eq!(answer.status().as_u16(), status, "{token}");
     }
     stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
-    let ended = stage
-        .hooklane(&["ingest", "--listen", "0.0.0.0:0"])?
-        .run(SOON)
-        .await?;
-    ensure!(!ended.status.success());
+    let service = stage.by_broker("ingest", "serve");
+    let ended = stage.refused(&[service, "--listen", "0.0.0.0:0"]).await?;
     assert!(ended.stderr.contains("token"), "{}", ended.stderr);
     Ok(())
 }

@@ -7,7 +7,18 @@ use hooklane_receiver::Request;
 use hooklane_testkit::process::{Process, Spawn};
 use hooklane_testkit::{Port, eventually, javascript, python};
 use serde_json::json;
-use stage::{SECRET, SOON, Stage};
+use stage::{On, SECRET, SOON, Stage, on_both};
+
+on_both!(
+    standard_webhooks_libraries_of_both_registries_verify_a_delivery,
+    svix_libraries_verify_svix_headers,
+    during_a_rotation_either_secret_verifies_and_ed25519_stands_beside_hmac,
+    the_users_hex_hmac_is_what_pythons_standard_library_computes,
+    githubs_receivers_verify_a_delivery_in_its_format,
+    stripes_libraries_verify_a_delivery_in_its_format_with_either_secret,
+    the_documented_flask_receiver_processes_each_event_once,
+    the_documented_express_receiver_processes_each_event_once,
+);
 
 fn snippet(file: &str) -> Result<String> {
     let text = std::fs::read_to_string(python::workspace_root().join("docs/RECEIVING.md"))?;
@@ -19,8 +30,8 @@ fn snippet(file: &str) -> Result<String> {
         .with_context(|| format!("docs/RECEIVING.md has no block for {file}"))
 }
 
-async fn one_delivery(more: &str) -> Result<Request> {
-    let stage = Stage::new().await?;
+async fn one_delivery(on: On, more: &str) -> Result<Request> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("ep_hook", "/hook", more))?;
     let ingest = stage.ingest().await?;
     let _dispatchers = stage.dispatchers(2).await?;
@@ -84,10 +95,9 @@ async fn verified_with(script: Spawn, library: &str, request: &Request, secret: 
     Ok(())
 }
 
-#[tokio::test]
-async fn standard_webhooks_libraries_of_both_registries_verify_a_delivery() -> Result<()> {
+async fn standard_webhooks_libraries_of_both_registries_verify_a_delivery(on: On) -> Result<()> {
     // Goal: standardwebhooks and svix, Python and Node, accept the delivery and refuse a changed body.
-    let request = one_delivery("").await?;
+    let request = one_delivery(on, "").await?;
     for library in ["standardwebhooks", "svix"] {
         verified(python::code(PYTHON_VERIFY)?, library, &request).await?;
         verified(javascript::code(NODE_VERIFY)?, library, &request).await?;
@@ -95,20 +105,18 @@ async fn standard_webhooks_libraries_of_both_registries_verify_a_delivery() -> R
     Ok(())
 }
 
-#[tokio::test]
-async fn svix_libraries_verify_svix_headers() -> Result<()> {
+async fn svix_libraries_verify_svix_headers(on: On) -> Result<()> {
     // Goal: `signature = "standard-svix"` sends svix-* headers that svix's own libraries accept.
-    let request = one_delivery("signature = \"standard-svix\"").await?;
+    let request = one_delivery(on, "signature = \"standard-svix\"").await?;
     assert!(request.header("svix-signature").is_some());
     verified(python::code(PYTHON_VERIFY)?, "svix", &request).await?;
     verified(javascript::code(NODE_VERIFY)?, "svix", &request).await
 }
 
-#[tokio::test]
-async fn during_a_rotation_either_secret_verifies_and_ed25519_stands_beside_hmac() -> Result<()> {
+async fn during_a_rotation_either_secret_verifies_and_ed25519_stands_beside_hmac(on: On) -> Result<()> {
     // Goal: several secrets are live at once: receivers that know the old, the new, or only the public key accept the same delivery.
     // Method: the libraries with each secret, `hooklane verify` with the public key, and a secret that is not live.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let old = SECRET;
     let new = stage.run(&["secret"]).await?.trim().to_owned();
     let pair = stage.run(&["secret", "--kind", "ed25519"]).await?;
@@ -163,10 +171,9 @@ async fn during_a_rotation_either_secret_verifies_and_ed25519_stands_beside_hmac
     Ok(())
 }
 
-#[tokio::test]
-async fn the_users_hex_hmac_is_what_pythons_standard_library_computes() -> Result<()> {
+async fn the_users_hex_hmac_is_what_pythons_standard_library_computes(on: On) -> Result<()> {
     // Goal: hex HMAC-SHA256 over the body in a header of the user's choice, checked by the documented function.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let url = stage.receiver.url("/hook");
     stage.settings(
         "",
@@ -259,8 +266,8 @@ console.log("verified");
 "#;
 
 /// One delivery in another sender's format, with these secrets live.
-async fn delivery_in_format_of(format: &str, secrets: &[&str]) -> Result<Request> {
-    let stage = Stage::new().await?;
+async fn delivery_in_format_of(on: On, format: &str, secrets: &[&str]) -> Result<Request> {
+    let stage = Stage::on(on).await?;
     let url = stage.receiver.url("/hook");
     stage.settings(
         "",
@@ -277,10 +284,9 @@ async fn delivery_in_format_of(format: &str, secrets: &[&str]) -> Result<Request
     Ok(stage.receiver.received().remove(0))
 }
 
-#[tokio::test]
-async fn githubs_receivers_verify_a_delivery_in_its_format() -> Result<()> {
+async fn githubs_receivers_verify_a_delivery_in_its_format(on: On) -> Result<()> {
     // Goal: gidgethub and octokit accept type, GUID and signature, and refuse a changed body; the first of two secrets signs.
-    let request = delivery_in_format_of("github", &["my secret", "an older one"]).await?;
+    let request = delivery_in_format_of(on, "github", &["my secret", "an older one"]).await?;
     verified_with(python::code(PYTHON_GITHUB)?, "gidgethub", &request, "my secret").await?;
     verified_with(
         javascript::code(NODE_GITHUB)?,
@@ -291,10 +297,9 @@ async fn githubs_receivers_verify_a_delivery_in_its_format() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn stripes_libraries_verify_a_delivery_in_its_format_with_either_secret() -> Result<()> {
+async fn stripes_libraries_verify_a_delivery_in_its_format_with_either_secret(on: On) -> Result<()> {
     // Goal: Stripe's own libraries accept either of two live secrets, whsec_ included, and refuse a changed body.
-    let request = delivery_in_format_of("stripe", &["whsec_new", SECRET]).await?;
+    let request = delivery_in_format_of(on, "stripe", &["whsec_new", SECRET]).await?;
     for secret in ["whsec_new", SECRET] {
         verified_with(python::code(PYTHON_STRIPE)?, "stripe", &request, secret).await?;
         verified_with(javascript::code(NODE_STRIPE)?, "stripe", &request, secret).await?;
@@ -303,14 +308,14 @@ async fn stripes_libraries_verify_a_delivery_in_its_format_with_either_secret() 
 }
 
 /// Runs a documented receiver, sends it one event twice and a forged one.
-async fn documented_receiver(script: Spawn) -> Result<()> {
+async fn documented_receiver(on: On, script: Spawn) -> Result<()> {
     let port = Port::lease()?;
     let receiver: Process = script
         .env("PORT", port.number().to_string())
         .env("WEBHOOK_SECRET", SECRET)
         .start()?;
     let url = format!("http://127.0.0.1:{}/webhook", port.number());
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     eventually("the receiver to listen", SOON, || async {
         let answer = stage.http.post(&url).body("{}").send().await?;
         ensure!(
@@ -347,14 +352,12 @@ async fn documented_receiver(script: Spawn) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_documented_flask_receiver_processes_each_event_once() -> Result<()> {
+async fn the_documented_flask_receiver_processes_each_event_once(on: On) -> Result<()> {
     // Goal: the code of docs/RECEIVING.md as it stands.
-    documented_receiver(python::code(&snippet("receiver.py:")?)?).await
+    documented_receiver(on, python::code(&snippet("receiver.py:")?)?).await
 }
 
-#[tokio::test]
-async fn the_documented_express_receiver_processes_each_event_once() -> Result<()> {
+async fn the_documented_express_receiver_processes_each_event_once(on: On) -> Result<()> {
     // Goal: the code of docs/RECEIVING.md as it stands.
-    documented_receiver(javascript::code(&snippet("receiver.js:")?)?).await
+    documented_receiver(on, javascript::code(&snippet("receiver.js:")?)?).await
 }

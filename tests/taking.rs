@@ -2,18 +2,30 @@
 
 mod stage;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hooklane_testkit::{proxy::Proxy, python};
 use serde_json::Value;
-use stage::{SECRET, SOON, Stage};
+use stage::{On, SECRET, SOON, Stage, on_both};
 
-#[tokio::test]
-async fn nothing_is_taken_before_the_endpoints_are_known() -> Result<()> {
+on_both!(nothing_is_taken_before_the_endpoints_are_known,);
+
+async fn nothing_is_taken_before_the_endpoints_are_known(on: On) -> Result<()> {
     // Goal: without them a dispatcher would ack events as wanted by nobody, and give up all retries. Method: starts with the file missing
-    // or bad, beside a broker that counts connections; then one with the right file, which delivers what waits there.
-    let mut stage = Stage::new().await?;
-    let proxy = Proxy::start(stage.vhost.as_ref().context("a vhost")?.authority()).await?;
-    let url = stage.vhost.as_ref().context("a vhost")?.url_by(proxy.address());
+    // or bad, beside a RabbitMQ that counts connections; then one with the right file, which delivers what waits there.
+    let mut stage = Stage::on(on).await?;
+    let behind = match &stage.vhost {
+        Some(vhost) => {
+            let proxy = Proxy::start(vhost.authority()).await?;
+            let url = vhost.url_by(proxy.address());
+            Some((proxy, url))
+        }
+        None => {
+            // So that events can wait: a directory is made by what serves.
+            stage.settings("", &stage.endpoint("ep_hook", "/hook", ""))?;
+            drop(stage.dispatcher().await?);
+            None
+        }
+    };
     let endpoint = stage.endpoint("ep_hook", "/hook", "");
     stage.settings("", &endpoint)?;
     for number in ["1", "2", "3"] {
@@ -28,9 +40,14 @@ async fn nothing_is_taken_before_the_endpoints_are_known() -> Result<()> {
         ];
         stage.run(&event).await?;
     }
-    stage.broker_url.clone_from(&url);
+    let mut broker: Vec<&str> = Vec::new();
+    if let Some((_, url)) = &behind {
+        stage.broker_url.clone_from(url);
+        broker.extend(["--broker", url]);
+    }
     let without_url = endpoint.replace("url = ", "uri = ");
     let no_secret = endpoint.replace(&format!("secret = \"{SECRET}\""), "secret_file = \"none.secret\"");
+    let line = stage.by_broker("hooklane.toml:7", "hooklane.toml:5");
     // The file, the flags, and what the report must say: what is wrong, and what to do.
     let cases: [(Option<&str>, &[&str], [&str; 2]); 5] = [
         (
@@ -43,7 +60,7 @@ async fn nothing_is_taken_before_the_endpoints_are_known() -> Result<()> {
             &["--config", "none.toml"],
             ["none.toml", "hooklane init"],
         ),
-        (Some("[[endpoint]\n"), &[], ["hooklane.toml:7", "TOML"]),
+        (Some("[[endpoint]\n"), &[], [line, "TOML"]),
         (
             Some(&without_url),
             &[],
@@ -60,8 +77,8 @@ async fn nothing_is_taken_before_the_endpoints_are_known() -> Result<()> {
             Some(endpoints) => stage.settings("", endpoints)?,
             None => std::fs::remove_file(stage.file())?,
         }
-        let start = ["dispatcher", "--listen", "127.0.0.1:0", "--broker", &url];
-        let ended = stage.hooklane(&[&start[..], flags].concat())?.run(SOON).await?;
+        let start = stage.dispatcher_command()?.args(&broker).args(flags);
+        let ended = start.run(SOON).await?;
         ensure!(
             ended.status.code() == Some(2),
             "{words:?}: {} {}",
@@ -72,15 +89,16 @@ async fn nothing_is_taken_before_the_endpoints_are_known() -> Result<()> {
             ensure!(ended.stderr.contains(word), "no {word:?} in {}", ended.stderr);
         }
     }
+    let connections = || behind.as_ref().map_or(0, |(proxy, _)| proxy.connections_opened());
     ensure!(
-        proxy.connections_opened() == 0,
+        connections() == 0,
         "a dispatcher without endpoints went to the broker"
     );
     stage.settings("", &endpoint)?;
     let _dispatcher = stage.dispatcher().await?;
     stage.receiver.wait_for(3, SOON).await?;
     ensure!(
-        proxy.connections_opened() > 0,
+        on == On::Embedded || connections() > 0,
         "the broker is not behind the proxy"
     );
     stage.wait_empty("events", SOON).await?;

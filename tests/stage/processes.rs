@@ -37,10 +37,21 @@ impl Stage {
 
     /// Starts a dispatcher and waits until it is ready.
     pub async fn dispatcher(&self) -> Result<Dispatcher> {
-        let (process, url) = match self.on {
-            On::RabbitMq => self.service(self.dispatcher_command()?).await?,
-            On::Embedded => self.serve().await?,
-        };
+        match self.on {
+            On::RabbitMq => self.dispatcher_by(self.dispatcher_command()?).await,
+            On::Embedded => {
+                let (process, url) = self.serve().await?;
+                Ok(Dispatcher { process, url })
+            }
+        }
+    }
+
+    /// Starts a dispatcher by a command like [`Stage::dispatcher_command`] and waits until it is ready.
+    pub async fn dispatcher_by(&self, command: Spawn) -> Result<Dispatcher> {
+        let (process, url) = self.service(command).await?;
+        if self.on == On::Embedded {
+            *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&process);
+        }
         Ok(Dispatcher { process, url })
     }
 
@@ -79,8 +90,7 @@ impl Stage {
         if let Some(running) = self.serving() {
             return Ok((running, format!("http://127.0.0.1:{port}")));
         }
-        let (process, url) = self.service(self.serve_command()?).await?;
-        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&process);
+        let Dispatcher { process, url } = self.dispatcher_by(self.serve_command()?).await?;
         Ok((process, url))
     }
 
@@ -91,7 +101,7 @@ impl Stage {
     }
 
     /// Starts a service and waits until it is ready.
-    pub async fn service(&self, command: Spawn) -> Result<(Arc<Process>, String)> {
+    async fn service(&self, command: Spawn) -> Result<(Arc<Process>, String)> {
         let process = command.start()?;
         let line = process.wait_for_line("listening on http", SOON).await?;
         let at = line.text.find("http").context("the line holds a URL")?;
