@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod dead;
+mod drain;
 mod entry;
 mod error;
 mod faults;
@@ -12,6 +13,7 @@ mod shelf;
 pub mod status;
 
 pub use dead::{DeadDetail, DeadEntry, DeadRow, DeliveryDetail};
+pub use drain::{DrainFailure, Drained, drain};
 pub use entry::{Entry, NotReplayable, Replay};
 pub use error::ControlError;
 pub use faults::{FaultDetail, FaultEntry, FaultRow};

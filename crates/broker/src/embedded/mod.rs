@@ -22,6 +22,7 @@
 
 mod clock;
 mod control;
+mod drain;
 mod engine;
 mod file;
 mod lock;
@@ -32,6 +33,7 @@ mod shelf;
 mod store;
 mod subscription;
 
+pub use drain::{Drain, DrainError, Taken, Waiting};
 pub use file::{FILE, FORMAT, OpenError};
 pub use settings::{EVENTS_MESSAGES_MAX, EmbeddedSettings, REST_MAX, Synchronous};
 

@@ -198,6 +198,36 @@ impl Store {
         Ok(statement.query_row([seq], |row| row.get(0)).optional()?)
     }
 
+    /// Gives a message of a producer other properties.
+    pub(crate) fn save_head(&self, queue: usize, seq: u64, head: &[u8]) -> Result<()> {
+        let sql = format!("UPDATE {} SET head = ?2 WHERE seq = ?1", Queue::ALL[queue].name());
+        self.execute(&sql, params![seq, head]).map(drop)
+    }
+
+    /// Delayed messages, due or not, the first due first: when they are due, and their bodies. More than `bytes_max` only with the
+    /// last of them.
+    pub(crate) fn delayed(&self, count_max: usize, bytes_max: usize) -> Result<Vec<(u64, i64, Bytes)>> {
+        let sql = "SELECT seq, due_ms, body FROM delayed ORDER BY due_ms, seq LIMIT ?1";
+        let mut statement = self.statement(sql)?;
+        let mut rows = statement.query([count_max])?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max
+            && let Some(row) = rows.next()?
+        {
+            let body = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            let body = Bytes::copy_from_slice(body);
+            bytes += body.len();
+            found.push((row.get(0)?, row.get(1)?, body));
+        }
+        Ok(found)
+    }
+
+    /// Takes a delayed message away; how many it was.
+    pub(crate) fn delete_delayed(&self, seq: u64) -> Result<u64> {
+        let deleted = self.execute("DELETE FROM delayed WHERE seq = ?1", params![seq])?;
+        Ok(deleted as u64)
+    }
+
     /// Delayed messages that are due, the first due first.
     pub(crate) fn due(&self, now_ms: i64, count_max: usize) -> Result<Vec<(u64, usize)>> {
         let sql = "SELECT seq, level FROM delayed WHERE due_ms <= ?1 ORDER BY due_ms, seq LIMIT ?2";
@@ -216,7 +246,7 @@ impl Store {
     pub(crate) fn promote(&self, delayed: u64, queue: usize, seq: u64) -> Result<u64> {
         let mut statement = self.statement(&self.sql[queue].promote)?;
         let bytes = statement.query_row([seq, delayed], |row| row.get(0))?;
-        self.execute("DELETE FROM delayed WHERE seq = ?1", params![delayed])?;
+        self.delete_delayed(delayed)?;
         Ok(bytes)
     }
 

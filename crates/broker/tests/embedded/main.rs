@@ -6,6 +6,7 @@ mod suite;
 
 mod crash;
 mod delays;
+mod drain;
 mod limits;
 mod model;
 mod opening;

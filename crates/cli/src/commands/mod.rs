@@ -4,10 +4,13 @@ mod check;
 mod dead;
 mod demo;
 mod dispatcher;
+mod drain;
 mod faults;
 mod flags;
 mod ingest;
 mod init;
+mod interrupt;
+mod meter;
 mod owner;
 mod print;
 mod publish;
@@ -84,6 +87,8 @@ enum Command {
     Faults(faults::Faults),
     /// Shows queues, retries that wait, and endpoints as the dispatchers see them.
     Status(status::ShowStatus),
+    /// Moves what waits in the queue of `hooklane serve` to RabbitMQ.
+    Drain(drain::MoveUp),
     /// Prints exchanges, queues, bindings and the least rights of each role, or declares them.
     Topology(topology::PrintTopology),
 }
@@ -121,6 +126,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dead(command) => command.run(),
         Command::Faults(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Drain(command) => command.run(),
         Command::Topology(command) => command.run(),
     }
 }

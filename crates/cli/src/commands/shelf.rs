@@ -3,27 +3,30 @@
 mod act;
 mod failure;
 mod look;
-mod meter;
 mod table;
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use hooklane_broker::rabbitmq::host_name;
 use hooklane_broker::topology::Names;
 use hooklane_broker::{Holder, SharedBroker, ShelfName, Shelves};
 use hooklane_control::{Entry, Filter, Reader};
 use hooklane_types::{ApplicationId, EndpointId, TypePattern};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::flags::{BrokerFlags, SettingsFlags, start_log};
+use super::interrupt::{self, Words};
 use super::reach::Reach;
-use super::{block_on, now, print, usage};
+use super::{block_on, now, usage};
 use crate::settings::{self, Role, Settings};
 
 pub use table::{Cells, Table, age};
+
+const SIGNALS: Words = Words {
+    first: "stopping; what was read is put back in order (once more ends at once, and may change the order)",
+    second: "ended by a second signal: nothing is lost, but messages may have changed their order",
+};
 
 /// What can be done on a shelf.
 #[derive(Subcommand)]
@@ -187,29 +190,11 @@ impl Connect {
         start_log(&loaded.settings.log, "warn")?;
         block_on(async {
             let session = Session::new::<E>(&loaded.settings, action).await?;
-            let end_at_once = signals(&session.stop);
+            let end_at_once = interrupt::follow(&session.stop, SIGNALS);
             tokio::select! {
                 result = work(&session, &loaded.settings) => result,
                 ended = end_at_once => ended,
             }
         })
     }
-}
-
-async fn signals<T>(stop: &CancellationToken) -> anyhow::Result<T> {
-    let mut terminate = signal(SignalKind::terminate()).context("signals can't be received")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be received")?;
-    for is_first in [true, false] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if is_first {
-            print::note(
-                "stopping; what was read is put back in order (once more ends at once, and may change the order)",
-            );
-            stop.cancel();
-        }
-    }
-    anyhow::bail!("ended by a second signal: nothing is lost, but messages may have changed their order")
 }

@@ -60,7 +60,7 @@ impl PrintTopology {
 }
 
 /// Whatever the setting says: who asks for it by a flag wants it declared.
-async fn declare(settings: RabbitMqSettings) -> anyhow::Result<()> {
+pub async fn declare(settings: RabbitMqSettings) -> anyhow::Result<()> {
     let topology = settings.topology()?;
     let connection = connection::open(&settings, "topology")
         .await

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use clap::Args;
 use hooklane_control::{Ended, Filter, ROUND_MAX, ReplayOptions};
 
-use super::meter::Meter;
 use super::{Connect, FilterFlags, Shown};
+use crate::commands::meter::Meter;
 use crate::commands::{print, usage};
 
 #[derive(Args)]

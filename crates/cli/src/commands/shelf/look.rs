@@ -10,9 +10,9 @@ use clap::Args;
 use hooklane_control::{ControlError, Ended, Entry, Scanned};
 use serde_json::Value;
 
-use super::meter::Meter;
 use super::table::{Table, cell};
 use super::{Cells, Connect, FilterFlags, Format, Session, Shown};
+use crate::commands::meter::Meter;
 use crate::commands::{print, usage};
 
 /// Most bytes of a payload that `show` shows.
