@@ -14,7 +14,7 @@ const LEVELS: [&[&str]; 6] = [
     &["signing", "telemetry"],
     &["types", "receiver"],
     &["policy"],
-    &["broker", "egress"],
+    &["broker", "store", "egress"],
     &["ingest", "dispatcher", "control"],
     &["cli"],
 ];

@@ -1,60 +1,235 @@
-//! Claims: which events were taken lately, so that a repeat is noticed. [`Claims`] is the port; without a store its window lives
-//! in the process.
+//! Claims, within a deadline. What answers late or not at all holds up no delivery: it goes out unclaimed, and is counted.
 
-mod guard;
-mod window;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-use async_trait::async_trait;
+use hooklane_store::{ClaimWindow, Claims, Verdict};
+use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{ApplicationId, EventId};
 
-pub(crate) use guard::Guard;
-pub(crate) use window::Window;
+/// Longest wait for an answer.
+const DEADLINE: Duration = Duration::from_millis(20);
+/// After so many failures in a row nobody is asked for a while: each would cost its delivery the whole deadline.
+const FAILURES_MAX: u32 = 5;
+/// How long that is.
+const OPEN_MS: u64 = 1_000;
 
-/// What a claim says about an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Not seen before, or this very message again: process it.
-    Ours,
-    /// Another message with this id is in work or was settled.
-    Duplicate,
+/// The port, with its deadline and its breaker.
+pub(crate) struct Guard {
+    port: Arc<dyn Claims>,
+    metrics: Arc<Metrics>,
+    failures: AtomicU32,
+    /// Until when nobody is asked, on the monotonic clock.
+    open_until_ms: AtomicU64,
 }
 
-/// The claims cannot be asked now, in words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the claims cannot be asked: {0}")]
-pub struct ClaimError(pub String);
-
-/// How long the window really is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClaimWindow {
-    /// Ids in it.
-    pub entries: u64,
-    /// Age of the oldest, in seconds: how far back a repeat is noticed.
-    pub seconds: f64,
+/// An event in work that may be claimed: released when dropped, unless it was settled.
+pub(crate) struct Held<'a> {
+    port: &'a dyn Claims,
+    of: (&'a ApplicationId, &'a EventId),
+    is_settled: bool,
 }
 
-/// Where claims are kept. An answer that is late or an error leads to the delivery all the same: a repeat is better than a loss.
-#[async_trait]
-pub trait Claims: Send + Sync {
-    /// Claims an event, first-hand. A redelivered message is no duplicate of itself, unless its claim says settled. `now_ms` is the
-    /// process's monotonic clock.
-    ///
-    /// # Errors
-    /// When that cannot be found out; the event is processed.
-    async fn claim(
-        &self,
-        application: &ApplicationId,
-        event: &EventId,
+impl Guard {
+    pub(crate) fn new(port: Arc<dyn Claims>, metrics: Arc<Metrics>) -> Guard {
+        Guard {
+            port,
+            metrics,
+            failures: AtomicU32::new(0),
+            open_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Claims an event; `None` for a repeat. A claim that nobody answered for is held too: it may have been taken.
+    pub(crate) async fn claim<'a>(
+        &'a self,
+        (application, event): (&'a ApplicationId, &'a EventId),
         redelivered: bool,
         now_ms: u64,
-    ) -> Result<Verdict, ClaimError>;
+    ) -> Option<Held<'a>> {
+        let held = Held {
+            port: &*self.port,
+            of: (application, event),
+            is_settled: false,
+        };
+        if now_ms < self.open_until_ms.load(Ordering::Relaxed) {
+            self.metrics.count(Metric::ClaimsUnanswered, &["breaker"]);
+            return Some(held);
+        }
+        let asked = self.port.claim(application, event, redelivered, now_ms);
+        match tokio::time::timeout(DEADLINE, asked).await {
+            Ok(Ok(verdict)) => {
+                self.failures.store(0, Ordering::Relaxed);
+                match verdict {
+                    Verdict::Ours => Some(held),
+                    Verdict::Duplicate => {
+                        held.leave();
+                        None
+                    }
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "an event goes out unclaimed");
+                self.failed("away", now_ms);
+                Some(held)
+            }
+            Err(_) => {
+                self.failed("late", now_ms);
+                Some(held)
+            }
+        }
+    }
 
-    /// All that follows from the event is confirmed: from now on any message with its id is a repeat. Does not wait.
-    fn settle(&self, application: &ApplicationId, event: &EventId);
+    fn failed(&self, why: &str, now_ms: u64) {
+        self.metrics.count(Metric::ClaimsUnanswered, &[why]);
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
+            self.failures.store(0, Ordering::Relaxed);
+            self.open_until_ms.store(now_ms + OPEN_MS, Ordering::Relaxed);
+            tracing::warn!("claims are not answered in time: repeats are not noticed for a second");
+        }
+    }
 
-    /// The event was given back, or became a fault: its next message is no repeat. A settled claim stays. Does not wait.
-    fn release(&self, application: &ApplicationId, event: &EventId);
+    pub(crate) fn window(&self, now_ms: u64) -> ClaimWindow {
+        self.port.window(now_ms)
+    }
+}
 
-    /// The window's size and real length.
-    fn window(&self, now_ms: u64) -> ClaimWindow;
+impl Held<'_> {
+    /// Waits until that is kept, but not for long: were the process killed before, a repeat would go out under the same id.
+    pub(crate) async fn settle(mut self) {
+        self.is_settled = true;
+        let (application, event) = self.of;
+        let settled = self.port.settle(application, event);
+        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
+            tracing::debug!(event.id = %event, "its settlement is not on disk yet");
+        }
+    }
+
+    /// It is somebody else's.
+    fn leave(mut self) {
+        self.is_settled = true;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            let (application, event) = self.of;
+            self.port.release(application, event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use async_trait::async_trait;
+    use hooklane_store::{ClaimError, ProcessClaims};
+    use hooklane_types::ProducerId;
+
+    use super::*;
+
+    fn ids() -> (ApplicationId, EventId) {
+        let application = ApplicationId::parse("app_a").unwrap();
+        let event = EventId::derived(&application, None, &ProducerId::parse("1").unwrap());
+        (application, event)
+    }
+
+    /// A store that is away, or never answers.
+    #[derive(Default)]
+    struct Away {
+        hangs: bool,
+        asked: AtomicU32,
+        released: AtomicBool,
+        settled: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Claims for Away {
+        async fn claim(
+            &self,
+            _: &ApplicationId,
+            _: &EventId,
+            _: bool,
+            _: u64,
+        ) -> Result<Verdict, ClaimError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            Err(ClaimError("away".to_owned()))
+        }
+
+        async fn settle(&self, _: &ApplicationId, _: &EventId) {
+            self.settled.store(true, Ordering::Relaxed);
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+        }
+
+        fn release(&self, _: &ApplicationId, _: &EventId) {
+            self.released.store(true, Ordering::Relaxed);
+        }
+
+        fn window(&self, _: u64) -> ClaimWindow {
+            ClaimWindow {
+                entries: 0,
+                seconds: 0.0,
+            }
+        }
+    }
+
+    fn unanswered(metrics: &Metrics, why: &str) -> f64 {
+        metrics.value(Metric::ClaimsUnanswered, &[why])
+    }
+
+    #[tokio::test]
+    async fn an_event_is_delivered_when_its_claim_is_late_or_away_and_that_is_counted() {
+        // Goal: neither holds up a delivery beyond the deadline; a settled outcome is told all the same, a given back one too.
+        for (hangs, why) in [(true, "late"), (false, "away")] {
+            let metrics = Arc::new(Metrics::new());
+            let away = Arc::new(Away {
+                hangs,
+                ..Away::default()
+            });
+            let guard = Guard::new(away.clone(), metrics.clone());
+            let (application, event) = ids();
+            let held = guard.claim((&application, &event), false, 0).await.unwrap();
+            held.settle().await;
+            assert!(away.settled.load(Ordering::Relaxed) && !away.released.load(Ordering::Relaxed));
+            drop(guard.claim((&application, &event), false, 0).await.unwrap());
+            assert!(away.released.load(Ordering::Relaxed));
+            assert_eq!(unanswered(&metrics, why), 2.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_failures_in_a_row_nobody_is_asked_for_a_second() {
+        // Goal: the sixth event is not held up; a second later the port is asked again.
+        let metrics = Arc::new(Metrics::new());
+        let away = Arc::new(Away::default());
+        let guard = Guard::new(away.clone(), metrics.clone());
+        let (application, event) = ids();
+        for _ in 0..8 {
+            assert!(guard.claim((&application, &event), false, 100).await.is_some());
+        }
+        assert_eq!(away.asked.load(Ordering::Relaxed), 5);
+        assert_eq!(unanswered(&metrics, "breaker"), 3.0);
+        assert!(guard.claim((&application, &event), false, 1_100).await.is_some());
+        assert_eq!(away.asked.load(Ordering::Relaxed), 6);
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_told_and_leaves_the_first_ones_claim() {
+        // Goal: the duplicate that is dropped does not release the claim of the event in work.
+        let guard = Guard::new(Arc::new(ProcessClaims::new(10)), Arc::new(Metrics::new()));
+        let (application, event) = ids();
+        let first = guard.claim((&application, &event), false, 0).await.unwrap();
+        assert!(guard.claim((&application, &event), false, 0).await.is_none());
+        assert!(guard.claim((&application, &event), false, 0).await.is_none());
+        drop(first);
+        assert!(guard.claim((&application, &event), false, 0).await.is_some());
+    }
 }

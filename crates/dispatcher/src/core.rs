@@ -8,9 +8,10 @@ use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::claims::{Guard, Window};
+use crate::claims::Guard;
 use crate::clock::Clock;
 use crate::endpoints::{Endpoints, Moment};
+use crate::run::Ports;
 use crate::settings::{DispatcherSettings, Shutdown};
 use crate::settle::{GivenBack, Settle};
 use crate::unknown::Unknown;
@@ -38,16 +39,17 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        settings: DispatcherSettings,
-        broker: SharedBroker,
-        client: Client,
-        registry: watch::Receiver<Arc<Registry>>,
-        (metrics, shutdown): (Arc<Metrics>, Shutdown),
-    ) -> Core {
+    pub(crate) fn new(settings: DispatcherSettings, ports: Ports, shutdown: Shutdown) -> Core {
+        let Ports {
+            broker,
+            client,
+            claims,
+            registry,
+            metrics,
+        } = ports;
         Core {
             clock: Clock::new(),
-            claims: Guard::new(Arc::new(Window::new(settings.claim_entries_max)), metrics.clone()),
+            claims: Guard::new(claims, metrics.clone()),
             endpoints: Endpoints::new(metrics.clone()),
             unknown: Unknown::default(),
             settle: Settle::new(broker.clone(), settings.publish_timeout),

@@ -28,7 +28,6 @@ mod suspects;
 mod unknown;
 mod worker;
 
-pub use claims::{ClaimError, ClaimWindow, Claims, Verdict};
 pub use error::DispatcherError;
-pub use run::run;
+pub use run::{Ports, run};
 pub use settings::{DispatcherSettings, EVENT_BYTES_LIMIT, Shutdown, UserApplications};

@@ -129,7 +129,7 @@ async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) ->
     }
     send_out(hand, received, FIRST_RUN).await?;
     if let Some(claim) = claim {
-        claim.settle();
+        claim.settle().await;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hooklane_broker::{Queue, SharedBroker};
 use hooklane_egress::Client;
+use hooklane_store::Claims;
 use hooklane_telemetry::Metrics;
 use hooklane_types::{Origin, Registry};
 use tokio::sync::watch;
@@ -20,6 +21,20 @@ use crate::{backlog, control, faults, suspects};
 /// What the loops may take beyond the grace time, for closing channels, before they are broken off.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What a dispatcher works with.
+pub struct Ports {
+    /// Where messages come from, and where retries and dead letters go.
+    pub broker: SharedBroker,
+    /// What makes the attempts.
+    pub client: Client,
+    /// Which events were taken lately.
+    pub claims: Arc<dyn Claims>,
+    /// Applications and endpoints, as they change.
+    pub registry: watch::Receiver<Arc<Registry>>,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Runs a dispatcher until `shutdown` says stop. The registry must have been loaded once. The broker stays open: whoever made it
 /// shuts it down.
 ///
@@ -30,15 +45,12 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// [`DispatcherError`]: a setting is zero, one of its tasks died, or the broker was shut down under it.
 pub async fn run(
     settings: DispatcherSettings,
-    broker: SharedBroker,
-    client: Client,
-    registry: watch::Receiver<Arc<Registry>>,
-    metrics: Arc<Metrics>,
+    ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), DispatcherError> {
     check(&settings)?;
     let now = shutdown.now.clone();
-    let core = Arc::new(Core::new(settings, broker, client, registry, (metrics, shutdown)));
+    let core = Arc::new(Core::new(settings, ports, shutdown));
     tokio::select! {
         biased;
         () = now.cancelled() => {

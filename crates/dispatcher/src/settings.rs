@@ -34,8 +34,6 @@ pub struct DispatcherSettings {
     pub event_bytes_max: usize,
     /// How long attempts in flight may finish after a stop.
     pub grace: Duration,
-    /// Most ids in the window in which a repeated event is noticed.
-    pub claim_entries_max: usize,
     /// With more messages in `deliveries`, no new events are taken until it has under 80 % of this.
     pub inner_backlog_max: u64,
     /// How long one publish to the broker is waited for before it is tried again.
@@ -75,7 +73,6 @@ impl Default for DispatcherSettings {
             bodies_bytes_max: 64 * 1024 * 1024,
             event_bytes_max: 1024 * 1024,
             grace: Duration::from_secs(25),
-            claim_entries_max: 200_000,
             inner_backlog_max: 100_000,
             publish_timeout: Duration::from_secs(10),
             default_application: None,

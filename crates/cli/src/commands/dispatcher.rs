@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
+use hooklane_store::ProcessClaims;
 use hooklane_telemetry::{Metrics, operations_router};
 use tokio::net::TcpListener;
 
@@ -66,10 +68,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     ));
     let service = hooklane_dispatcher::run(
         section.settings,
-        broker.clone(),
-        client,
-        registry,
-        metrics,
+        Ports {
+            broker: broker.clone(),
+            client,
+            claims: Arc::new(ProcessClaims::new(section.claim_entries_max)),
+            registry,
+            metrics,
+        },
         signals.shutdown(),
     );
     let result = run_beside(service, tasks, &signals).await;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use futures_util::TryFutureExt;
+use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
+use hooklane_store::ProcessClaims;
 use hooklane_telemetry::Metrics;
 use tokio::net::UnixListener;
 
@@ -87,10 +89,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     );
     let delivers = hooklane_dispatcher::run(
         dispatcher.settings,
-        broker.clone(),
-        client,
-        registry,
-        metrics,
+        Ports {
+            broker: broker.clone(),
+            client,
+            claims: Arc::new(ProcessClaims::new(dispatcher.claim_entries_max)),
+            registry,
+            metrics,
+        },
         signals.shutdown(),
     );
     let both = async {

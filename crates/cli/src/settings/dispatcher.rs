@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hooklane_dispatcher::{DispatcherSettings, EVENT_BYTES_LIMIT, UserApplications};
+use hooklane_store::CLAIM_ENTRIES_DEFAULT;
 use hooklane_types::ApplicationId;
 use hooklane_types::endpoint::{MAX_IN_FLIGHT_DEFAULT, TIMEOUT_DEFAULT};
 
@@ -23,6 +24,8 @@ pub struct DispatcherSection {
     pub attempt_timeout: Duration,
     /// For endpoints that set no `max_in_flight`.
     pub endpoint_in_flight_max: u32,
+    /// Most ids in the window in which a repeated event is noticed.
+    pub claim_entries_max: usize,
     /// The rest.
     pub settings: DispatcherSettings,
 }
@@ -48,6 +51,7 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
     let attempt_timeout = table.duration("attempt_timeout", TIMEOUT_DEFAULT, TIMEOUT_MIN..=TIMEOUT_MAX);
     let endpoint_in_flight_max =
         table.number("endpoint_in_flight_max", MAX_IN_FLIGHT_DEFAULT, 1..=IN_FLIGHT_MAX);
+    let claim_entries_max = table.number("claim_entries_max", CLAIM_ENTRIES_DEFAULT, 1..=100_000_000);
     // A prefetch has 16 bits.
     let in_flight = 1..=usize::from(u16::MAX);
     let event_bytes_max = table.size(
@@ -74,7 +78,6 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
             defaults.grace,
             Duration::ZERO..=Duration::from_secs(3600),
         ),
-        claim_entries_max: table.number("claim_entries_max", defaults.claim_entries_max, 1..=100_000_000),
         inner_backlog_max: table.number("inner_backlog_max", defaults.inner_backlog_max, 1..=1_000_000_000),
         prefix: elsewhere.prefix,
         publish_timeout: elsewhere.publish_timeout,
@@ -100,6 +103,7 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
         listen,
         attempt_timeout,
         endpoint_in_flight_max,
+        claim_entries_max,
         settings,
     }
 }

@@ -11,10 +11,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
 use hooklane_broker::{BrokerState, ConsumeOptions, Destination, Outgoing, Queue, SharedBroker};
-use hooklane_dispatcher::{DispatcherError, DispatcherSettings, Shutdown};
+use hooklane_dispatcher::{DispatcherError, DispatcherSettings, Ports, Shutdown};
 use hooklane_egress::{Client, EgressSettings};
 use hooklane_receiver::{Options, Receiver};
 use hooklane_signing::{HeaderFamily, Scheme, Secret, Signer, Verifier};
+use hooklane_store::{CLAIM_ENTRIES_DEFAULT, ProcessClaims};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_testkit::eventually;
 use hooklane_testkit::rabbitmq::{Vhost, shared};
@@ -118,10 +119,13 @@ impl World {
         let shutdown = Shutdown::default();
         let run = hooklane_dispatcher::run(
             settings,
-            self.broker.clone(),
-            client,
-            self.registry.subscribe(),
-            self.metrics.clone(),
+            Ports {
+                broker: self.broker.clone(),
+                client,
+                claims: Arc::new(ProcessClaims::new(CLAIM_ENTRIES_DEFAULT)),
+                registry: self.registry.subscribe(),
+                metrics: self.metrics.clone(),
+            },
             shutdown.clone(),
         );
         Running {

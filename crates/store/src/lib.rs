@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod claims;
+mod key;
+mod process;
+mod window;
+
+pub use claims::{CLAIM_ENTRIES_DEFAULT, ClaimError, ClaimWindow, Claims, Verdict};
+pub use process::ProcessClaims;
