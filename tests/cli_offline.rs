@@ -213,6 +213,51 @@ async fn init_writes_a_file_of_its_own_that_loads_and_overwrites_none() {
     assert!(loaded.status.success(), "{}", loaded.stderr);
 }
 
+/// Goal: with a URL the file is ready, with a receiver on this machine too; a secret that is there is kept.
+#[tokio::test]
+async fn init_with_a_url_writes_a_file_that_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("webhook.secret");
+    let url = "http://127.0.0.1:8073/hook";
+    let mut secrets = Vec::new();
+    for file in ["hooklane.toml", "other.toml"] {
+        let ended = run(
+            dir.path(),
+            &["init", file, "--url", url, "--secret-file", "webhook.secret"],
+        )
+        .await;
+        assert!(ended.status.success(), "{}", ended.stderr);
+        secrets.push(fs::read_to_string(&secret).unwrap());
+    }
+    assert!(
+        secrets[0] == secrets[1] && secrets[0].starts_with("whsec_"),
+        "{secrets:?}"
+    );
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    // The queue's directory is not there yet, which is no problem.
+    let checked = run(dir.path(), &["check"]).await;
+    assert!(checked.status.success(), "{}{}", checked.stdout, checked.stderr);
+    fs::create_dir(dir.path().join("etc")).unwrap();
+    let elsewhere = [
+        "init",
+        "etc/hooklane.toml",
+        "--url",
+        url,
+        "--secret-file",
+        "webhook.secret",
+    ];
+    assert!(run(dir.path(), &elsewhere).await.status.success());
+    let checked = run(dir.path(), &["check", "--config", "etc/hooklane.toml"]).await;
+    assert!(checked.status.success(), "{}{}", checked.stdout, checked.stderr);
+    let refused = run(dir.path(), &["init", "third.toml", "--url", "ftp://example.com"]).await;
+    assert!(
+        refused.status.code() == Some(2) && refused.stderr.contains("https://"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!dir.path().join("third.toml").exists());
+}
+
 #[tokio::test]
 async fn topology_prints_names_arguments_and_rights() {
     let dir = tempfile::tempdir().unwrap();

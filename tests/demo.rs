@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hooklane_testkit::eventually;
 use hooklane_testkit::process::{self, Spawn};
+use hooklane_testkit::python::workspace_root;
 
 /// Three times the promised 30 s.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -43,6 +44,24 @@ async fn the_whole_way_of_an_event_is_on_one_screen() -> Result<()> {
         let at =
             at.with_context(|| format!("{expected:?} is not there, or not in order:\n{}", ended.stdout))?;
         rest = &rest[at + expected.len()..];
+    }
+    let readme = std::fs::read_to_string(workspace_root().join("README.md"))?;
+    let shown = readme
+        .split("```")
+        .find(|block| block.contains("$ hooklane serve  "));
+    let mut rest = ended.stdout.as_str();
+    for line in shown.context("the README shows what is printed")?.trim().lines() {
+        // Times, ports and ids differ.
+        let (_, words) = line.split_once(" s  ").with_context(|| line.to_owned())?;
+        let words = words
+            .split("http://")
+            .next()
+            .and_then(|words| words.split("msg_").next());
+        let words = words.unwrap_or_default();
+        let at = rest
+            .find(words)
+            .with_context(|| format!("the README says {words:?}:\n{}", ended.stdout))?;
+        rest = &rest[at + words.len()..];
     }
     ensure!(
         ended.stdout.lines().count() <= 45,
