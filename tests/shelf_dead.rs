@@ -9,7 +9,14 @@ use hooklane_broker::Queue;
 use hooklane_types::DeadReason;
 use serde_json::Value;
 use stage::shelf::{Letter, put};
-use stage::{SOON, Stage};
+use stage::{On, SOON, Stage, on_both};
+
+on_both!(
+    every_filter_of_dead_list_shows_its_own_in_table_and_json,
+    an_export_is_whole_filtered_and_takes_nothing_off_the_shelf,
+    an_export_that_never_began_leaves_no_file,
+    a_replay_keeps_to_its_rate,
+);
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -60,10 +67,10 @@ fn letters() -> [Letter; 6] {
     ]
 }
 
-async fn with(letters: &[Letter]) -> Result<Stage> {
-    let stage = Stage::new().await?;
+async fn with(on: On, letters: &[Letter]) -> Result<Stage> {
+    let stage = Stage::on(on).await?;
     let bodies: Vec<_> = letters.iter().map(Letter::encode).collect::<Result<_>>()?;
-    put(&stage.broker_url, Queue::Dead, bodies).await?;
+    put(&stage, Queue::Dead, bodies).await?;
     Ok(stage)
 }
 
@@ -89,10 +96,9 @@ async fn listed(stage: &Stage, flags: &[&str]) -> Result<Vec<String>> {
     Ok(in_json)
 }
 
-#[tokio::test]
-async fn every_filter_of_dead_list_shows_its_own_in_table_and_json() -> Result<()> {
+async fn every_filter_of_dead_list_shows_its_own_in_table_and_json(on: On) -> Result<()> {
     // Goal: no flag is ignored, none is taken for another, and several hold at once. Method: letters that differ in one thing each.
-    let stage = with(&letters()).await?;
+    let stage = with(on, &letters()).await?;
     let (most, old) = (
         ["msg_base", "msg_application", "msg_endpoint", "msg_type"],
         ["msg_reason", "msg_age"],
@@ -145,10 +151,9 @@ async fn every_filter_of_dead_list_shows_its_own_in_table_and_json() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn an_export_is_whole_filtered_and_takes_nothing_off_the_shelf() -> Result<()> {
+async fn an_export_is_whole_filtered_and_takes_nothing_off_the_shelf(on: On) -> Result<()> {
     // Goal: enough to publish again, to the byte, also where a payload is no text; into a file of its own, which is never written over.
-    let stage = with(&letters()).await?;
+    let stage = with(on, &letters()).await?;
     let exported = stage
         .run(&["dead", "export", "--output", "letters.jsonl"])
         .await?;
@@ -204,33 +209,34 @@ async fn an_export_is_whole_filtered_and_takes_nothing_off_the_shelf() -> Result
     Ok(())
 }
 
-#[tokio::test]
-async fn an_export_that_never_began_leaves_no_file() -> Result<()> {
-    // Goal: the same command works as soon as what stopped it is mended. Method: a broker that is not there, then one that is.
-    let stage = with(&[BASE]).await?;
-    let export = ["dead", "export", "--output", "letters.jsonl", "--broker"];
+async fn an_export_that_never_began_leaves_no_file(on: On) -> Result<()> {
+    // Goal: the same command works as soon as what stopped it is mended. Method: a broker that is not there, or a directory without a queue, then one
+    // that is.
+    let stage = with(on, &[BASE]).await?;
+    let export = ["dead", "export", "--output", "letters.jsonl"];
+    let variable = stage.by_broker("HOOKLANE_BROKER__URL", "HOOKLANE_EMBEDDED__DATA_DIR");
     let failed = stage
-        .hooklane(&[&export[..], &["amqp://127.0.0.1:1"]].concat())?
+        .hooklane(&export)?
+        .env(variable, stage.by_broker("amqp://127.0.0.1:1", "nowhere"))
         .run(SOON)
         .await?;
     ensure!(
-        failed.status.code() == Some(1),
+        failed.status.code() == Some(stage.by_broker(1, 2)),
         "{} {}",
         failed.status,
         failed.stderr
     );
-    stage.run(&[&export[..], &[&stage.broker_url]].concat()).await?;
+    stage.run(&export).await?;
     let text = std::fs::read_to_string(stage.dir.path().join("letters.jsonl"))?;
     ensure!(text.lines().count() == 1, "{text}");
     Ok(())
 }
 
-#[tokio::test]
-async fn a_replay_keeps_to_its_rate() -> Result<()> {
+async fn a_replay_keeps_to_its_rate(on: On) -> Result<()> {
     // Goal: --rate protects an endpoint that has just come back: 21 letters at 10 a second take two seconds, not one, and not much more.
     const COUNT: usize = 21;
     let least = Duration::from_millis(2_000);
-    let stage = with(&[BASE; COUNT]).await?;
+    let stage = with(on, &[BASE; COUNT]).await?;
     let begun = Instant::now();
     let said = stage
         .run(&["dead", "replay", "--endpoint", "ep_one", "--rate", "10/s"])

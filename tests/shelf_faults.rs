@@ -3,9 +3,14 @@
 mod stage;
 
 use anyhow::{Context, Result, ensure};
+use hooklane_broker::{Destination, Outgoing};
 use hooklane_testkit::python;
+use hooklane_types::{HeaderValue, Properties};
 use serde_json::Value;
-use stage::{SOON, Stage};
+use stage::shelf::port;
+use stage::{On, SOON, Stage, on_both};
+
+on_both!(a_fault_is_shown_exported_and_replayed_and_is_no_duplicate_of_itself,);
 
 /// A message with an event type that is none, and one of an application that is not known yet.
 const PRODUCER: &str = r#"
@@ -22,9 +27,45 @@ late()
 c.close()
 "#;
 
+/// By a foreign client where there is a protocol for one, else by the port that `hooklane publish` has.
 async fn publish(stage: &Stage, what: &str) -> Result<()> {
-    let script = python::code(PRODUCER)?.env("AMQP_URL", &stage.broker_url);
-    script.env("WHAT", what).run_ok(SOON).await?;
+    if stage.on == On::RabbitMq {
+        let script = python::code(PRODUCER)?.env("AMQP_URL", &stage.broker_url);
+        script.env("WHAT", what).run_ok(SOON).await?;
+        return Ok(());
+    }
+    let text = |text: &str| HeaderValue::Text(text.to_owned());
+    let malformed = Properties {
+        message_id: Some("bad-1".to_owned()),
+        correlation_id: Some("order 17".to_owned()),
+        content_type: Some("application/octet-stream".to_owned()),
+        headers: vec![
+            ("application".to_owned(), text("acme")),
+            (
+                "shop".to_owned(),
+                HeaderValue::Table(vec![("floor".to_owned(), HeaderValue::Integer(3))]),
+            ),
+        ],
+        ..Properties::default()
+    };
+    let late = Properties {
+        message_id: Some("late-1".to_owned()),
+        headers: vec![("application".to_owned(), text("late"))],
+        ..Properties::default()
+    };
+    let broker = port(stage).await?;
+    let publish = async |routing_key: &str, properties, body: &'static [u8]| {
+        let routing_key = routing_key.to_owned();
+        let body = body.into();
+        let message = Outgoing { properties, body };
+        broker
+            .publish(Destination::ProducerEvents { routing_key }, message, SOON)
+            .await
+    };
+    if what == "both" {
+        publish("not a type!", malformed, b"\xff\x00raw").await?;
+    }
+    publish("order.made", late, b"{ \"n\" : 1.0 }").await?;
     Ok(())
 }
 
@@ -53,11 +94,10 @@ fn assert_is_the_producers(fault: &Value) {
     assert_eq!(fault["payload_base64"], "/wByYXc=", "{fault}");
 }
 
-#[tokio::test]
-async fn a_fault_is_shown_exported_and_replayed_and_is_no_duplicate_of_itself() -> Result<()> {
+async fn a_fault_is_shown_exported_and_replayed_and_is_no_duplicate_of_itself(on: On) -> Result<()> {
     // Goal: an operator sees the producer's message, mends what was wrong and replays. Method: a malformed message, which stays a fault
     // however often it is replayed, and one of an application that is added afterwards, whose repeat is claimed before the replay.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let acme = stage.endpoint("ep_acme", "/acme", "");
     stage.settings("", &acme)?;
     let dispatcher = stage.dispatcher().await?;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hooklane_broker::Queue;
-use hooklane_testkit::process::{self, Spawn};
-use hooklane_testkit::rabbitmq::shared;
+use hooklane_testkit::process::Spawn;
 use hooklane_types::{ApplicationId, Internal, UnixMillis};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Connection, ConnectionProperties};
 use stage::shelf::{dead_letter, put};
+use stage::{On, Stage, on_both};
+
+on_both!(a_hundred_thousand_letters_are_looked_at_quickly_and_in_little_memory,);
 
 const LETTERS: u32 = 100_000;
 const PAYLOAD_BYTES: usize = 1024;
@@ -22,8 +22,6 @@ const SCAN_MAX: Duration = Duration::from_secs(90);
 const RSS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// To put 100,000 messages back in order.
 const END_MAX: Duration = Duration::from_secs(240);
-/// Confirms that are waited for together.
-const WINDOW: u32 = 1_000;
 
 fn letter(number: u32) -> Result<Bytes> {
     let mut letter = dead_letter(
@@ -35,32 +33,6 @@ fn letter(number: u32) -> Result<Bytes> {
         letter.delivery.event.application = ApplicationId::parse("rare").context("an application")?;
     }
     Ok(Internal::Dead(letter).encode())
-}
-
-async fn fill(url: &str) -> Result<()> {
-    // It declares the queue.
-    put(url, Queue::Dead, []).await?;
-    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut confirms = Vec::new();
-    for number in 0..LETTERS {
-        let properties = BasicProperties::default().with_delivery_mode(2);
-        let (exchange, key) = ("hooklane.internal".into(), "dead".into());
-        let body = letter(number)?;
-        confirms.push(
-            channel
-                .basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties)
-                .await?,
-        );
-        if number % WINDOW == WINDOW - 1 {
-            for confirm in confirms.drain(..) {
-                confirm.await?;
-            }
-        }
-    }
-    connection.close(200, "OK".into()).await?;
-    Ok(())
 }
 
 /// Runs a command to its end; its standard output, and the most memory that it had.
@@ -83,16 +55,12 @@ async fn measure(command: Spawn) -> Result<(String, u64)> {
     Ok((process.output().stdout(), peak_bytes))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_letters_are_looked_at_quickly_and_in_little_memory() -> Result<()> {
+async fn a_hundred_thousand_letters_are_looked_at_quickly_and_in_little_memory(on: On) -> Result<()> {
     // Goal: the first rows at once, a filtered scan soon, under 64 MiB, and the same order afterwards.
-    let vhost = shared().await?.vhost().await?;
-    fill(vhost.url()).await?;
-    let dir = tempfile::tempdir()?;
-    let list = |more: &[&str]| -> Result<Spawn> {
-        let command = process::hooklane()?.args(["dead", "list", "--broker", vhost.url()]);
-        Ok(command.args(more).cwd(dir.path()))
-    };
+    let stage = Stage::on(on).await?;
+    let letters = (0..LETTERS).map(|number| letter(number).expect("a letter can be made"));
+    put(&stage, Queue::Dead, letters).await?;
+    let list = |more: &[&str]| stage.hooklane(&[&["dead", "list"], more].concat());
     let first_rows = async |look: &str| -> Result<()> {
         let begun = Instant::now();
         let process = list(&[])?.start()?;

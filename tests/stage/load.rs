@@ -15,6 +15,9 @@ const REST: Duration = Duration::from_millis(40);
 /// After a refusal.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// For an endpoint: retries soon, so that what a fault of the broker made fail is not waited for.
+pub const RETRY: &str = "retry = [\"1s\", \"1s\", \"1s\"]";
+
 /// Publishes this many events as fast as it goes; gives their ids.
 pub async fn publish(stage: &Stage, ingest: &Ingest, count: usize) -> Result<Vec<String>> {
     stream::iter(0..count)
@@ -134,4 +137,16 @@ pub async fn wait_ready(stage: &Stage, url: &str, ready: bool) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// SIGTERM, and a clean end.
+pub async fn end(dispatcher: Dispatcher) -> Result<()> {
+    dispatcher.process.terminate()?;
+    let status = dispatcher.process.wait(SOON).await?;
+    ensure!(
+        status.success(),
+        "{status}: {}",
+        dispatcher.process.output().tail()
+    );
+    Ok(())
 }

@@ -132,6 +132,11 @@ impl Stage {
         self.dir.path().join("hooklane.toml")
     }
 
+    /// Where the embedded broker keeps its queue.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("hooklane-data")
+    }
+
     /// Writes the settings: `sections` are whole sections (`[dispatcher]\n…`), `endpoints` the `[[endpoint]]` tables.
     pub fn settings(&self, sections: &str, endpoints: &str) -> Result<()> {
         let egress = if sections.contains("[egress]") {

@@ -81,8 +81,18 @@ impl Stage {
     }
 
     fn serve_command(&self) -> Result<Spawn> {
+        let arguments = self.serve_arguments()?;
+        self.hooklane(&arguments.each_ref().map(String::as_str))
+    }
+
+    /// What `hooklane` is started with to be everything.
+    pub fn serve_arguments(&self) -> Result<[String; 3]> {
         let port = self.port.as_ref().context("a port is leased")?.number();
-        self.hooklane(&["serve", "--listen", &format!("127.0.0.1:{port}")])
+        Ok([
+            "serve".to_owned(),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{port}"),
+        ])
     }
 
     async fn serve(&self) -> Result<(Arc<Process>, String)> {

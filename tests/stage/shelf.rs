@@ -5,26 +5,60 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
-use hooklane_broker::{Broker, Destination, Outgoing, Queue};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role};
+use hooklane_broker::socket::SocketBroker;
+use hooklane_broker::{Broker, Destination, Outgoing, Queue, SharedBroker, Shelves};
 use hooklane_telemetry::Metrics;
 use hooklane_types::{
     ApplicationId, DeadLetter, DeadReason, Delivery, EndpointId, Event, EventId, EventType, Internal,
     UnixMillis,
 };
 
-use super::SOON;
+use super::{On, SOON, Stage};
+
+/// Publishes that wait for their confirm together.
+const WINDOW: usize = 1_000;
+
+/// The stage's broker, as the processes have it: a connection of our own, the socket of what serves, or the data directory.
+pub async fn port(stage: &Stage) -> Result<SharedBroker> {
+    let directory = stage.data_dir();
+    if stage.on == On::RabbitMq {
+        let settings = RabbitMqSettings::new(Role::Operator, &stage.broker_url)?;
+        let broker = RabbitMq::start(settings, Arc::new(Metrics::new()))?;
+        hooklane_testkit::eventually("a connection", SOON, || async {
+            Ok(broker.depth(Queue::Dead).await?)
+        })
+        .await?;
+        return Ok(broker);
+    }
+    match SocketBroker::find(&directory.join("admin.sock")).await? {
+        Some(serving) => Ok(Arc::new(serving)),
+        None => Ok(EmbeddedBroker::open(EmbeddedSettings::new(directory))?.shared()),
+    }
+}
+
+/// The stage's shelves, as a second operator's command has them beside what runs.
+pub async fn shelves(stage: &Stage) -> Result<Arc<dyn Shelves>> {
+    if stage.on == On::RabbitMq {
+        let settings = RabbitMqSettings::new(Role::Operator, &stage.broker_url)?;
+        return Ok(Arc::new(RabbitMqShelves::new(settings)));
+    }
+    let serving = SocketBroker::find(&stage.data_dir().join("admin.sock")).await?;
+    Ok(Arc::new(serving.context("nothing serves")?))
+}
 
 /// Puts messages in internal form into a queue, in this order. Connecting declares what is missing.
-pub async fn put(broker_url: &str, queue: Queue, bodies: impl IntoIterator<Item = Bytes>) -> Result<()> {
-    let settings = RabbitMqSettings::new(Role::Operator, broker_url)?;
-    let broker = RabbitMq::start(settings, Arc::new(Metrics::new()))?;
-    hooklane_testkit::eventually("a connection", SOON, || async { Ok(broker.depth(queue).await?) }).await?;
-    for body in bodies {
-        broker
-            .publish(Destination::Internal(queue), Outgoing::internal(body), SOON)
-            .await?;
-    }
+pub async fn put(stage: &Stage, queue: Queue, bodies: impl IntoIterator<Item = Bytes>) -> Result<()> {
+    let broker = port(stage).await?;
+    let to = || Destination::Internal(queue);
+    stream::iter(bodies)
+        .map(|body| broker.publish(to(), Outgoing::internal(body), SOON))
+        // They are sent, and so confirmed, in the order in which they are asked for first.
+        .buffered(WINDOW)
+        .try_collect::<()>()
+        .await?;
     broker.shut_down().await;
     Ok(())
 }

@@ -43,7 +43,11 @@ pub fn hooklane() -> Result<Spawn> {
     Ok(Spawn::program(hooklane_path()?))
 }
 
-fn hooklane_path() -> Result<PathBuf> {
+/// Where the built `hooklane` is, for a program that starts it.
+///
+/// # Errors
+/// As [`hooklane`].
+pub fn hooklane_path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("HOOKLANE_BIN") {
         let path = PathBuf::from(path);
         ensure!(
