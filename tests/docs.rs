@@ -15,7 +15,7 @@ const LEVELS: [&[&str]; 6] = [
     &["types", "receiver"],
     &["policy"],
     &["broker", "store", "egress"],
-    &["ingest", "dispatcher", "control"],
+    &["ingest", "dispatcher", "control", "bench"],
     &["cli"],
 ];
 /// Never shipped: only tests import it.

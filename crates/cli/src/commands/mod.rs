@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
 
+mod bench;
 mod check;
 mod dead;
 mod demo;
@@ -91,6 +92,11 @@ enum Command {
     Drain(drain::MoveUp),
     /// Prints exchanges, queues, bindings and the least rights of each role, or declares them.
     Topology(topology::PrintTopology),
+    /// Measures how fast this machine publishes and delivers, beside a bare loop without features.
+    Bench(bench::Bench),
+    /// A process of `hooklane bench`.
+    #[command(hide = true)]
+    BenchPart,
 }
 
 /// Runs the command of the process's arguments.
@@ -128,6 +134,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Topology(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::BenchPart => hooklane_bench::run_part(),
     }
 }
 

@@ -1,0 +1,81 @@
+//! `hooklane bench`: what is measured, and how, is the `bench` crate's.
+
+use clap::{Args, ValueEnum};
+use hooklane_bench::{Case, Format, Options, PREFIX};
+
+use super::block_on;
+use super::owner::END_WITH_STDIN;
+
+#[derive(Args)]
+pub struct Bench {
+    /// A RabbitMQ on this machine, amqp://user:password@127.0.0.1:5672; the bench makes queues of its own and deletes them [default: the
+    /// embedded queue, in a temporary directory]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOOKLANE_BENCH_BROKER",
+        hide_env_values = true
+    )]
+    broker: Option<String>,
+    /// In front of the names of the bench's exchanges and queues; refused when it is in use
+    #[arg(long, value_name = "TEXT", default_value = PREFIX)]
+    prefix: String,
+    /// What to measure: a publishing, b draining a backlog, c both at once and latency, d many endpoints, e endpoints that hang, f retries due
+    /// at once, g memory with a large backlog
+    #[arg(
+        long,
+        value_name = "LETTERS",
+        value_delimiter = ',',
+        default_value = "a,b,c,d,e,f,g"
+    )]
+    what: Vec<Case>,
+    /// Runs of each kind; medians are told
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Events in each run
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    events: u64,
+    /// Retries that fall due at once, in f
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    retries: u64,
+    /// Endpoints registered, in d
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    registered: u64,
+    /// Events that wait, in g
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(100..=5_000_000))]
+    backlog: u64,
+    /// How rows are written
+    #[arg(long, value_enum, default_value_t = Rows::Table)]
+    format: Rows,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rows {
+    /// For people
+    Table,
+    /// One JSON object per line
+    Json,
+}
+
+impl Bench {
+    /// Measures, and writes a row for each thing measured.
+    pub fn run(self) -> anyhow::Result<()> {
+        let options = Options {
+            broker: self.broker,
+            prefix: self.prefix,
+            cases: self.what,
+            rounds: self.rounds.into(),
+            events: self.events,
+            retries: self.retries,
+            registered: self.registered,
+            backlog: self.backlog,
+            format: match self.format {
+                Rows::Table => Format::Table,
+                Rows::Json => Format::Json,
+            },
+            executable: std::env::current_exe()?,
+            end_with_stdin: END_WITH_STDIN,
+        };
+        block_on(async { hooklane_bench::run(&options).await })
+    }
+}
