@@ -89,6 +89,7 @@ conformance! {
     prefetch_bounds_what_is_unacked
     a_dropped_message_comes_again_and_says_so
     an_acked_message_never_comes_again
+    many_acks_at_once_take_nothing_with_them
     a_delay_is_never_early_and_hardly_late
     a_later_message_does_not_hold_up_an_earlier_one
     one_queue_keeps_its_order

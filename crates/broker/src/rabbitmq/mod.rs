@@ -1,5 +1,6 @@
 //! The port on RabbitMQ 3.10 to 4.x, by AMQP 0-9-1.
 
+mod acks;
 pub mod check;
 pub mod connection;
 mod consume;

@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use lapin::message::{Delivery, DeliveryResult};
-use lapin::options::BasicAckOptions;
 use lapin::{Acker, ConsumerDelegate};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::convert;
 use crate::port::{Ack, AckError, Incoming};
 
@@ -131,6 +131,7 @@ pub(crate) struct Session {
     prefetch_full: u16,
     ended: CancellationToken,
     accepting: AtomicBool,
+    acks: Acks,
     counts: Mutex<Counts>,
     pub(crate) changed: Notify,
 }
@@ -144,6 +145,7 @@ impl Session {
             prefetch_full,
             ended: CancellationToken::new(),
             accepting: AtomicBool::new(true),
+            acks: Acks::default(),
             counts: Mutex::default(),
             changed: Notify::new(),
         }
@@ -187,6 +189,9 @@ impl Session {
     }
 
     pub(crate) fn arrive(self: &Arc<Self>, mut delivery: Delivery) {
+        if !self.lossy {
+            self.acks.arrived(delivery.delivery_tag);
+        }
         if !self.accepting.load(Ordering::Acquire) {
             return;
         }
@@ -227,6 +232,11 @@ impl Session {
         self.buffer.arrived.notify_one();
     }
 
+    /// Sends the acks that were given and wait to be sent with others.
+    pub(crate) async fn flush(&self) {
+        self.acks.flush().await;
+    }
+
     fn broker_ended(&self, why: String) {
         lock(&self.counts).ended.get_or_insert(why);
         self.changed.notify_one();
@@ -253,8 +263,9 @@ impl Held {
         }
         place.take_in_hand();
         let (acker, redelivered) = (delivery.acker.clone(), delivery.redelivered);
+        let tag = delivery.delivery_tag;
         let (message, delivery_count) = convert::incoming(delivery);
-        let ack = Box::new(ChannelAck { acker, place });
+        let ack = Box::new(ChannelAck { acker, tag, place });
         Some(Incoming {
             message,
             redelivered,
@@ -314,6 +325,7 @@ impl Drop for Place {
 
 struct ChannelAck {
     acker: Acker,
+    tag: u64,
     place: Place,
 }
 
@@ -330,21 +342,14 @@ impl Ack for ChannelAck {
         if self.place.session.lossy {
             return Ok(());
         }
-        // One by one. Acks of contiguous deliveries could go as one with `multiple`, for half the client's share (measured);
-        // this is the only place that would change.
-        let acked = tokio::select! {
-            acked = self.acker.ack(BasicAckOptions::default()) => acked,
+        let session = self.place.session.clone();
+        tokio::select! {
+            () = session.acks.ack(self.tag, self.acker.clone()) => {}
             // An ack that is on its way when the connection is lost may never be answered by lapin (seen).
-            () = self.place.session.ended.cancelled() => return Err(AckError),
-        };
-        match acked {
-            Ok(true) => {
-                self.place.stage = Stage::Acked;
-                Ok(())
-            }
-            // Used or poisoned, or the channel's error.
-            Ok(false) | Err(_) => Err(AckError),
+            () = session.ended.cancelled() => return Err(AckError),
         }
+        self.place.stage = Stage::Acked;
+        Ok(())
     }
 }
 

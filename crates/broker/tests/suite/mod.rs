@@ -233,6 +233,44 @@ pub async fn an_acked_message_never_comes_again(bench: &impl Bench) -> Result<()
     Ok(())
 }
 
+pub async fn many_acks_at_once_take_nothing_with_them(bench: &impl Bench) -> Result<()> {
+    // Goal: acked at once and in no order, each counts for itself only. Method: every seventh is dropped, some before and some after
+    // those around it were acked; exactly those come again.
+    const COUNT: usize = 700;
+    let broker = bench.broker(GIB)?;
+    publish_numbers(&broker, Destination::Internal(Queue::Deliveries), COUNT).await?;
+    let mut consumption = broker.consume(Queue::Deliveries, options(COUNT as u16));
+    let mut acks = Vec::new();
+    let mut dropped = Vec::new();
+    for number in 0..COUNT {
+        let incoming = next(&mut consumption).await?;
+        match number % 7 {
+            3 => dropped.push(incoming),
+            _ => acks.push(tokio::spawn(incoming.ack.ack())),
+        }
+        if number % 70 == 3 {
+            dropped.truncate(dropped.len() - 1);
+        }
+    }
+    for ack in acks {
+        ack.await??;
+    }
+    drop(dropped);
+    let mut again = Vec::new();
+    for _ in 0..COUNT / 7 {
+        let incoming = next(&mut consumption).await?;
+        again.push(text(&incoming).parse::<usize>()?);
+        incoming.ack.ack().await?;
+    }
+    again.sort_unstable();
+    let expected: Vec<usize> = (0..COUNT).filter(|number| number % 7 == 3).collect();
+    ensure!(again == expected, "{again:?}");
+    nothing_comes(&mut consumption).await?;
+    ready(&broker, Queue::Deliveries, 0).await?;
+    broker.shut_down().await;
+    Ok(())
+}
+
 pub async fn a_delay_is_never_early_and_hardly_late(bench: &impl Bench) -> Result<()> {
     // Goal: levels of 0.1 to 2 s, measured from before the publish (so never early) to the arrival.
     let broker = bench.broker(GIB)?;

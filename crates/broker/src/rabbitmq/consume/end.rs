@@ -124,7 +124,7 @@ impl Worker {
 
     /// Waits until the broker has taken in the acks that it has got. With 32 of them on their way to a quorum queue, its channel
     /// keeps further ones to itself, and forgets them when it is closed: of a thousand acks at once just before a close, up to
-    /// several hundred were lost (seen), and as many deliveries repeated.
+    /// several hundred were lost (seen), and as many deliveries repeated. So those that wait to be sent with others are sent first.
     ///
     /// A consumer is begun only when all earlier commands of the channel were applied; and a look at the queue is answered by
     /// the process that has told the channel so before. What the channel had kept, it has sent then. Not by a cancel: on a queue
@@ -132,6 +132,7 @@ impl Worker {
     async fn take_in_acks(&self, live: &Live, open: &Open) -> Option<(Consumer, Arc<AtomicBool>)> {
         open.session.refuse();
         let taking_in = async {
+            open.session.flush().await;
             open.channel
                 .basic_qos(1, BasicQosOptions { global: false })
                 .await?;
