@@ -9,9 +9,9 @@ use hooklane_testkit::process::hooklane;
 use hooklane_testkit::python::workspace_root;
 use serde_json::Value;
 
-/// Who may import whom: a crate imports crates of lower levels only. `signing` and `telemetry` import none of ours.
+/// Who may import whom: a crate imports crates of lower levels only. `signing`, `telemetry` and `sqlite` import none of ours.
 const LEVELS: [&[&str]; 6] = [
-    &["signing", "telemetry"],
+    &["signing", "telemetry", "sqlite"],
     &["types", "receiver"],
     &["policy"],
     &["broker", "store", "egress"],

@@ -3,6 +3,7 @@
 mod claims;
 mod key;
 mod process;
+pub mod sqlite;
 mod window;
 
 pub use claims::{CLAIM_ENTRIES_DEFAULT, ClaimError, ClaimWindow, Claims, Verdict};

@@ -34,6 +34,11 @@ impl Window {
         }
     }
 
+    /// Puts a settled event in, as the newest one.
+    pub(crate) fn restore(&mut self, key: Key, at_ms: i64) {
+        self.insert(key, true, at_ms);
+    }
+
     pub(crate) fn claim(&mut self, key: Key, redelivered: bool, now_ms: u64) -> Verdict {
         match self.by_key.get(&key) {
             Some(entry) if entry.settled || !redelivered => Verdict::Duplicate,

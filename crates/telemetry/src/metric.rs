@@ -57,6 +57,10 @@ metrics! {
     ClaimsHeld Gauge "hooklane_claims_entries" [] "Ids in the claim window.";
     ClaimsWindowSeconds Gauge "hooklane_claims_window_seconds" [] "Age of the oldest id in the claim window: how far back a repeat is noticed.";
     ClaimsUnanswered Counter "hooklane_claims_unanswered_total" ["reason"] "Events that went out unclaimed, by reason (late, away, breaker).";
+    ClaimsSaved Counter "hooklane_claims_saved_total" [] "Ids of settled events written to disk, so that their repeats are noticed after a restart.";
+    ClaimsUnsaved Gauge "hooklane_claims_unsaved" [] "Ids of settled events that wait to be written to disk.";
+    ClaimsSaveFailures Counter "hooklane_claims_save_failures_total" [] "Writes of settled ids that the disk refused; they are tried again.";
+    ClaimsUnsavedDropped Counter "hooklane_claims_unsaved_dropped_total" [] "Settled ids that are never written to disk, because too many waited.";
     Attempts Counter "hooklane_attempts_total" ["outcome"] "Attempts by outcome (2xx, 3xx, 4xx, 5xx, or why no status came).";
     AttemptSeconds Seconds "hooklane_attempt_duration_seconds" [] "Duration of attempts.";
     AttemptsInFlight Gauge "hooklane_attempts_in_flight" [] "Attempts in flight.";

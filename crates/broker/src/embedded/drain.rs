@@ -100,7 +100,8 @@ impl Drain {
             }
             Ok((saved, tallies, store.levels()?.iter().sum()))
         };
-        let (saved, tallies, delayed) = read().map_err(|trouble| super::unusable(&path, trouble))?;
+        let (saved, tallies, delayed) =
+            read().map_err(|trouble| super::unusable(&settings.directory, trouble))?;
         let clock = Clock::resume(saved.as_ref().map(|(_, clock)| clock), &Host::read());
         Ok(Drain {
             store,

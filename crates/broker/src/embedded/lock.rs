@@ -50,6 +50,20 @@ pub(crate) fn take(directory: &Path, holder: &str) -> io::Result<Result<Director
     Ok(Ok(DirectoryLock { _file: file }))
 }
 
+/// Holds the lock without a word, where there is one to hold; `Err` in the `Ok` says who has it. Whoever wants it meanwhile is
+/// told who had it last.
+pub(crate) fn look(directory: &Path) -> io::Result<Result<Option<File>, Told>> {
+    let file = match File::open(directory.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+        file => file?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Ok(Some(file))),
+        Err(Errno::WOULDBLOCK) => Ok(Err(told(file))),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn told(file: File) -> Told {
     let mut bytes = Vec::new();
     // Who cannot be named still holds it.
@@ -77,7 +91,10 @@ mod tests {
             (told.pid, told.holder.as_str()),
             (Some(std::process::id()), "serve x")
         );
+        let looked = look(directory.path()).expect("no error").expect_err("held");
+        assert_eq!(looked, told);
         drop(first);
+        drop(look(directory.path()).expect("no error").expect("free again"));
         take(directory.path(), "").expect("no error").expect("free again");
     }
 }

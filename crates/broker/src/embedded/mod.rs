@@ -34,7 +34,7 @@ mod store;
 mod subscription;
 
 pub use drain::{Drain, DrainError, Taken, Waiting};
-pub use file::{FILE, FORMAT, OpenError};
+pub use file::{FILE, FORMAT, Inspection, OpenError, inspect};
 pub use settings::{EVENTS_MESSAGES_MAX, EmbeddedSettings, REST_MAX, Synchronous};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hooklane_policy::ladder::LEVELS_MS;
+use hooklane_sqlite::FileError;
 use hooklane_telemetry::Metrics;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -99,12 +100,13 @@ impl EmbeddedBroker {
     pub fn open(settings: EmbeddedSettings) -> Result<EmbeddedBroker, OpenError> {
         let (connection, lock) = file::open(&settings)?;
         let path = settings.directory.join(FILE);
+        let directory = settings.directory.clone();
         let store = Store::new(connection, settings.names.clone(), settings.synchronous);
         let (asks, inbox) = mpsc::channel();
         let (state_sender, state) = watch::channel(BrokerState::Connected);
         let (consume_sender, consume_state) = watch::channel(BrokerState::Connected);
         let engine = Engine::new(store, &settings, inbox, asks.clone(), state_sender.clone())
-            .map_err(|trouble| unusable(&path, trouble))?;
+            .map_err(|trouble| unusable(&directory, trouble))?;
         let control = Arc::new(Control::new(settings.names.exchange(Exchange::Control)));
         let ending = Ending(control.clone());
         let thread = std::thread::Builder::new()
@@ -119,7 +121,7 @@ impl EmbeddedBroker {
                     error!("the embedded broker has ended: {trouble:?}");
                 }
             })
-            .map_err(|source| OpenError::Io {
+            .map_err(|source| FileError::Io {
                 doing: "start a thread for",
                 path,
                 source,
@@ -217,13 +219,12 @@ impl Drop for Ending {
     }
 }
 
-fn unusable(path: &std::path::Path, trouble: Trouble) -> OpenError {
-    let path = path.to_owned();
+fn unusable(directory: &std::path::Path, trouble: Trouble) -> FileError {
     match trouble {
-        Trouble::Broken(why) => OpenError::Corrupt { path, why },
-        Trouble::NoRoom(why) => OpenError::Io {
+        Trouble::Broken(why) => file::QUEUE.damaged(directory, why),
+        Trouble::NoRoom(why) => FileError::Io {
             doing: "write to",
-            path,
+            path: directory.join(FILE),
             source: std::io::Error::other(why),
         },
     }

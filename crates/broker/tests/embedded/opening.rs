@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE, FORMAT, OpenError};
 use hooklane_broker::{Broker, Destination, Queue};
+use hooklane_sqlite::FileError;
 use rusqlite::Connection;
 
 use crate::suite::{PATIENCE, internal, next, options};
@@ -87,7 +88,7 @@ async fn a_newer_format_is_refused() -> Result<()> {
     edit(directory.path(), &format!("PRAGMA user_version = {}", FORMAT + 1))?;
     let error = refused(directory.path())?;
     ensure!(
-        matches!(error, OpenError::Newer { found, .. } if found == FORMAT + 1),
+        matches!(error, OpenError::File(FileError::Newer { found, .. }) if found == FORMAT + 1),
         "{error}"
     );
     ensure!(error.to_string().contains("use the newer version"), "{error}");
@@ -101,7 +102,10 @@ async fn files_that_are_not_ours_are_refused_and_left_alone() -> Result<()> {
         let directory = tempfile::tempdir()?;
         fs::write(directory.path().join(FILE), bytes)?;
         let error = refused(directory.path())?;
-        ensure!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        ensure!(
+            matches!(error, OpenError::File(FileError::Foreign { .. })),
+            "{error}"
+        );
         ensure!(!directory.path().join("queue.lock").exists());
     }
     let directory = tempfile::tempdir()?;
@@ -110,15 +114,24 @@ async fn files_that_are_not_ours_are_refused_and_left_alone() -> Result<()> {
         "CREATE TABLE other (x); PRAGMA user_version = 1",
     )?;
     let error = refused(directory.path())?;
-    ensure!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Foreign { .. })),
+        "{error}"
+    );
     let directory = filled(1).await?;
     edit(directory.path(), "DROP TABLE suspects")?;
     let error = refused(directory.path())?;
-    ensure!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Foreign { .. })),
+        "{error}"
+    );
     let directory = tempfile::tempdir()?;
     fs::write(directory.path().join("queue.sqlite-wal"), "a log")?;
     let error = refused(directory.path())?;
-    ensure!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Foreign { .. })),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -130,13 +143,19 @@ async fn a_damaged_file_is_refused_and_left_alone() -> Result<()> {
     let whole = fs::read(&path)?;
     fs::write(&path, &whole[..whole.len() / 2])?;
     let error = refused(directory.path())?;
-    ensure!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Corrupt { .. })),
+        "{error}"
+    );
     let mut damaged = whole.clone();
     let middle = whole.len() / 2 / 4096 * 4096;
     damaged[middle..middle + 4096].fill(0xa5);
     fs::write(&path, &damaged)?;
     let error = refused(directory.path())?;
-    ensure!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Corrupt { .. })),
+        "{error}"
+    );
     ensure!(error.to_string().contains("restore it from a copy"), "{error}");
     fs::write(&path, &whole)?;
     EmbeddedBroker::open(EmbeddedSettings::new(directory.path()))?;
@@ -166,7 +185,10 @@ async fn a_refused_file_keeps_its_log() -> Result<()> {
     let log = fs::read(copy.path().join("queue.sqlite-wal"))?;
     ensure!(log.len() > 100 * 3_000);
     let error = refused(copy.path())?;
-    ensure!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    ensure!(
+        matches!(error, OpenError::File(FileError::Corrupt { .. })),
+        "{error}"
+    );
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use futures_util::TryFutureExt;
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
-use hooklane_store::ProcessClaims;
+use hooklane_store::sqlite::{self, DurableClaims};
 use hooklane_telemetry::Metrics;
 use tokio::net::UnixListener;
 
@@ -65,9 +65,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let listener = listen(ingest.listen, &LISTEN).await?;
     let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
         .context("[egress] does not make a client")?;
+    let data_dir = loaded.settings.embedded.data_dir.clone();
+    // Refused before anything is made beside it.
+    sqlite::find(&data_dir)?;
     let queue = open(embedded(&loaded.settings, "hooklane serve", metrics.clone())?).await?;
     let broker = queue.shared();
-    let socket = socket_path(&loaded.settings.embedded.data_dir);
+    let claims = open_claims(&data_dir, dispatcher.claim_entries_max, metrics.clone()).await?;
+    let socket = socket_path(&data_dir);
     let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let signals = signals(&ingest.settings);
     let (watch, registry) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
@@ -92,7 +96,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         Ports {
             broker: broker.clone(),
             client,
-            claims: Arc::new(ProcessClaims::new(dispatcher.claim_entries_max)),
+            claims: claims.clone(),
             registry,
             metrics,
         },
@@ -108,8 +112,21 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let result = run_beside(both, tasks, &signals).await;
     // While the lock is still ours. One that stays is refused, and found out by that.
     let _ = std::fs::remove_file(socket);
+    claims.shut_down().await;
     broker.shut_down().await;
     result
+}
+
+/// The window that outlives the process. The whole file is read once.
+async fn open_claims(
+    directory: &Path,
+    entries_max: usize,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Arc<DurableClaims>> {
+    let directory = directory.to_owned();
+    let opened =
+        tokio::task::spawn_blocking(move || DurableClaims::open(&directory, entries_max, metrics)).await?;
+    Ok(Arc::new(opened?))
 }
 
 /// Listens for the commands of a second terminal. The directory's lock is ours: a socket that lies there is nobody's.

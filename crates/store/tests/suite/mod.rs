@@ -1,7 +1,14 @@
 //! What holds for every implementation of [`Claims`].
 
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
+use std::path::Path;
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
+use hooklane_store::sqlite::DurableClaims;
 use hooklane_store::{ClaimWindow, Claims, Verdict};
+use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, EventId, ProducerId};
 
 /// The ids of an event, by a number.
@@ -10,6 +17,15 @@ pub fn ids(n: u32) -> (ApplicationId, EventId) {
     let producer_id = ProducerId::parse(&n.to_string()).expect("an id");
     let event = EventId::derived(&application, None, &producer_id);
     (application, event)
+}
+
+/// The claims of a directory.
+pub fn durable(directory: &Path, entries_max: usize) -> Result<DurableClaims> {
+    Ok(DurableClaims::open(
+        directory,
+        entries_max,
+        Arc::new(Metrics::new()),
+    )?)
 }
 
 /// Claims event `n` at the time `n`, in milliseconds.

@@ -1,0 +1,129 @@
+//! The window that outlives the process, for one process with a data directory.
+//!
+//! Claims are looked up in memory; settled ones are written to a file, and read from it at the start. What holds:
+//! - An unsettled claim is not kept. Its message comes again and says so; kept, it would swallow what a producer publishes anew.
+//! - [`settle`](crate::Claims::settle) ends when the claim is with the operating system, a few milliseconds later. A message that is acked
+//!   after that is noticed as a repeat however the process ends.
+//! - There is no `fsync` for it: a power cut, or a crash of the system, costs what was settled since the last checkpoint (up to 2 MiB of log,
+//!   some 10,000 events under load), of which the system has written most within 30 s. Repeats of those are delivered, under the same id.
+//! - While the disk takes nothing, or has less than 32 MiB left, which the queue needs more, claims wait in memory (100,000 of them), and nobody
+//!   waits for them. They are written when there is room again.
+
+mod file;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hooklane_sqlite::FileError;
+use hooklane_telemetry::Metrics;
+use hooklane_types::{ApplicationId, EventId};
+
+pub use file::FILE;
+
+use self::file::{CLAIMS, ClaimsFile};
+use self::writer::{Writer, wall_ms};
+use crate::claims::{ClaimError, ClaimWindow, Claims, Verdict};
+use crate::key::Key;
+use crate::window::Window;
+
+/// One transaction may be under way on a slow disk, and another may follow.
+const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Claims in `claims.sqlite`.
+pub struct DurableClaims {
+    window: Mutex<Window>,
+    writer: Writer,
+}
+
+/// Whether the directory has a file of claims. Reads its header, and changes nothing.
+///
+/// # Errors
+/// When it has one that is not ours, or newer.
+pub fn find(directory: &Path) -> Result<bool, FileError> {
+    CLAIMS.find(directory)
+}
+
+/// Size of the directory's file of claims with its log, in bytes, when it is whole; none when there is none. Changes nothing. Nobody else may
+/// have it open.
+///
+/// # Errors
+/// What opening it would end with.
+pub fn inspect(directory: &Path) -> Result<Option<u64>, FileError> {
+    CLAIMS.inspect(directory)
+}
+
+impl DurableClaims {
+    /// Opens the file, makes it if there is none, and starts the thread that writes to it. The caller holds the directory's lock. To be
+    /// called where waiting for a disk does no harm: the whole file is read.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn open(
+        directory: &Path,
+        entries_max: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<DurableClaims, FileError> {
+        let file = ClaimsFile::open(directory, entries_max)?;
+        let mut window = Window::new(entries_max);
+        let now_ms = wall_ms();
+        // A clock that was set back makes nothing younger than new.
+        file.read(|key, at_ms| window.restore(key, at_ms.saturating_sub(now_ms).min(0)))?;
+        let writer = Writer::start(file, metrics).map_err(|source| FileError::Io {
+            doing: "start a thread for",
+            path: CLAIMS.path(directory),
+            source,
+        })?;
+        Ok(DurableClaims {
+            window: Mutex::new(window),
+            writer,
+        })
+    }
+
+    /// Writes what waits, and closes the file. What is settled afterwards is not kept.
+    pub async fn shut_down(&self) {
+        self.writer.stop();
+        // What hangs ends with the process.
+        let _ = tokio::time::timeout(SHUT_DOWN_TIMEOUT, self.writer.ended()).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        // No code under this lock panics; were it poisoned all the same, a lost claim only lets a repeat through.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Claims for DurableClaims {
+    async fn claim(
+        &self,
+        application: &ApplicationId,
+        event: &EventId,
+        redelivered: bool,
+        now_ms: u64,
+    ) -> Result<Verdict, ClaimError> {
+        let key = Key::of(application, event);
+        Ok(self.lock().claim(key, redelivered, now_ms))
+    }
+
+    async fn settle(&self, application: &ApplicationId, event: &EventId) {
+        let key = Key::of(application, event);
+        let is_new = self.lock().settle(key);
+        let written = if is_new { self.writer.write(key) } else { None };
+        if let Some(written) = written {
+            // Dropped: it is not known when it will be.
+            let _ = written.await;
+        }
+    }
+
+    fn release(&self, application: &ApplicationId, event: &EventId) {
+        let key = Key::of(application, event);
+        self.lock().release(key);
+    }
+
+    fn window(&self, now_ms: u64) -> ClaimWindow {
+        self.lock().measure(now_ms)
+    }
+}
