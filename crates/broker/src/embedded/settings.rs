@@ -43,8 +43,8 @@ pub struct EmbeddedSettings {
     pub events_bytes_max: u64,
     /// Most messages in `events`, and as many in `ordered`; past it likewise.
     pub events_messages_max: u64,
-    /// Most bytes that the file may take: past it publishes wait as with a full disk. Its log takes some MiB more. None: what
-    /// the disk has.
+    /// Most bytes that the file may take: past three quarters events end with [`BrokerError::Full`](crate::BrokerError::Full), past all of
+    /// it publishes wait as with a full disk. Its log takes some MiB more. None: what the disk has.
     pub file_bytes_max: Option<u64>,
     /// A message that is dropped without ack rests 100 ms before it comes again, twice as long each time, at most this long.
     pub rest_max: Duration,

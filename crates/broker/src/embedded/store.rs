@@ -354,6 +354,13 @@ impl Store {
         self.log("PRAGMA wal_checkpoint(PASSIVE)").map(drop)
     }
 
+    /// What is taken of the file.
+    pub(crate) fn used_bytes(&self) -> Result<u64> {
+        let number = |sql| -> Result<u64> { Ok(self.statement(sql)?.query_row([], |row| row.get(0))?) };
+        let pages = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
+        Ok(pages * number("PRAGMA page_size")?)
+    }
+
     /// What can be written into the file without it growing.
     pub(crate) fn free_bytes(&self) -> Result<u64> {
         let number = |sql| -> Result<u64> { Ok(self.statement(sql)?.query_row([], |row| row.get(0))?) };

@@ -1,5 +1,7 @@
 //! `hooklane check`
 
+mod directory;
+
 use std::fmt;
 use std::fs::File;
 use std::net::IpAddr;
@@ -74,12 +76,21 @@ impl Check {
             findings.extend(of_settings(&sources, loaded, problems.is_empty()));
         }
         findings.iter().try_for_each(show)?;
+        let embedded = loaded
+            .as_ref()
+            .filter(|loaded| loaded.settings.broker.url.is_none() && self.role.is_none())
+            .map(|loaded| loaded.settings.embedded.clone());
         let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
         let mut bad = count(&findings, Verdict::Problem);
         match rabbitmq {
             Some(rabbitmq) => bad += block_on(broker(rabbitmq))?,
             None if bad == 0 => show(&without_broker())?,
             None => {}
+        }
+        if let Some(embedded) = embedded {
+            let findings = directory::findings(&embedded);
+            findings.iter().try_for_each(show)?;
+            bad += count(&findings, Verdict::Problem);
         }
         match bad {
             0 => Ok(()),

@@ -86,6 +86,7 @@ pub fn embedded(
     embedded.holder = holder.to_owned();
     embedded.synchronous = settings.embedded.synchronous;
     embedded.events_bytes_max = settings.broker.events_bytes_max;
+    embedded.file_bytes_max = settings.embedded.file_bytes_max;
     embedded.metrics = metrics;
     Ok(embedded)
 }

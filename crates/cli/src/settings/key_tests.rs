@@ -23,7 +23,16 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 7] = ["url", "ca_file", "proxy", "pod", "id", "broker_users", "level"];
+const WITHOUT_DEFAULT: [&str; 8] = [
+    "file_bytes_max",
+    "url",
+    "ca_file",
+    "proxy",
+    "pod",
+    "id",
+    "broker_users",
+    "level",
+];
 
 /// Goal: what the file shows as defaults can be written as it stands, and changes nothing. Each commented line is taken on its own.
 #[test]

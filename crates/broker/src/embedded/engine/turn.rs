@@ -178,6 +178,7 @@ impl Engine {
 
     fn insert(&mut self, staged: &mut Staged) -> Result<(), Trouble> {
         let mut bytes = 0;
+        let mut room = self.room_for_events()?;
         while bytes < PUBLISH_BYTES_MAX
             && let Some(publish) = self.publishes.pop_front()
         {
@@ -185,10 +186,11 @@ impl Engine {
             if publish.reply.is_closed() {
                 continue;
             }
-            if !self.fits(&publish) {
+            if !self.fits(&publish, room) {
                 staged.refused.push(publish);
                 continue;
             }
+            room = room.saturating_sub(publish.bytes());
             publish.sent.store(true, std::sync::atomic::Ordering::Release);
             let seq = self.next_seq;
             self.next_seq += 1;
@@ -216,13 +218,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Bytes that the file has for events, where it is bounded. A quarter of it is for what follows from them: if they could fill it, their
+    /// retries could not be written, no attempt would begin, and it would stay full.
+    fn room_for_events(&self) -> Result<u64, Trouble> {
+        match self.limits.file_bytes_max {
+            Some(bytes) if !self.publishes.is_empty() => {
+                Ok((bytes - bytes / 4).saturating_sub(self.store.used_bytes()?))
+            }
+            _ => Ok(u64::MAX),
+        }
+    }
+
     /// Only what comes from outside is bounded: what was accepted must be able to go on.
-    fn fits(&self, publish: &Publish) -> bool {
+    fn fits(&self, publish: &Publish, room: u64) -> bool {
         let Target::Queue(id) = publish.target else {
             return true;
         };
         if !matches!(Queue::ALL[id], Queue::Events | Queue::Ordered) {
             return true;
+        }
+        if publish.bytes() > room {
+            return false;
         }
         let Tally { messages, bytes, .. } = self.queues[id].tally;
         messages == 0
