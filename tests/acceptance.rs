@@ -48,7 +48,9 @@ fn has_test(root: &Path, file: &str, name: &str) -> Result<()> {
     let text = fs::read_to_string(root.join(file)).with_context(|| format!("{file} does not exist"))?;
     let broker = name.split_once("::");
     let (name, on) = broker.map_or((name, None), |(name, on)| (name, Some(on)));
-    let takes_broker = text.contains(&format!("fn {name}(on: On)"));
+    // A long line is broken in between.
+    let takes_broker = ["", "\n    "].map(|gap| text.contains(&format!("fn {name}({gap}on: On")));
+    let takes_broker = takes_broker.contains(&true);
     if takes_broker || on.is_some() {
         ensure!(
             takes_broker && on_both(&text).contains(name),

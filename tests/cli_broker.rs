@@ -1,4 +1,4 @@
-//! Commands against a real RabbitMQ, driven as a user does: by the built binary.
+//! Commands against a broker, driven as a user does: by the built binary.
 
 mod stage;
 
@@ -7,7 +7,17 @@ use hooklane_receiver::Reply;
 use hooklane_signing::{HeaderFamily, Scheme, Secret, Verifier};
 use hooklane_testkit::process::Signal;
 use hooklane_testkit::rabbitmq::Rights;
-use stage::{SECRET, SOON, Stage};
+use stage::{On, SECRET, SOON, Stage, on_both};
+
+on_both!(
+    an_event_published_over_amqp_arrives_once,
+    a_file_of_lines_published_over_amqp_arrives_whole,
+    a_running_dispatcher_follows_its_file,
+    a_default_file_that_vanishes_removes_no_endpoint,
+    sighup_reads_changed_secrets_and_a_bad_file_keeps_the_old_one_in_force,
+    check_finds_what_would_fail_every_attempt_and_a_level_that_is_none,
+    a_second_signal_ends_a_dispatcher_at_once,
+);
 
 const NOTHING: &str = "^$";
 
@@ -57,9 +67,8 @@ async fn declaring_without_the_right_fails_and_says_what_to_do() -> Result<()> {
 }
 
 /// Goal: what `publish` sends over AMQP arrives signed, with the exact payload; a repeat with the same id arrives once.
-#[tokio::test]
-async fn an_event_published_over_amqp_arrives_once() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn an_event_published_over_amqp_arrives_once(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("orders", "/hook", ""))?;
     let _dispatcher = stage.dispatcher().await?;
     let payload = "{ \"b\" : 1.0, \"a\":[1 ,2] }";
@@ -100,10 +109,9 @@ async fn an_event_published_over_amqp_arrives_once() -> Result<()> {
 }
 
 /// Goal: a file of events goes out many at once, and every one of them arrives.
-#[tokio::test]
-async fn a_file_of_lines_published_over_amqp_arrives_whole() -> Result<()> {
+async fn a_file_of_lines_published_over_amqp_arrives_whole(on: On) -> Result<()> {
     const LINES: u64 = 2_000;
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("orders", "/hook", "max_in_flight = 200"))?;
     stage.receiver.script("/hook", [Reply::status(204)]);
     let _dispatcher = stage.dispatcher().await?;
@@ -123,9 +131,8 @@ async fn a_file_of_lines_published_over_amqp_arrives_whole() -> Result<()> {
 }
 
 /// Goal: endpoints follow the file while a dispatcher runs, and a bad file changes nothing.
-#[tokio::test]
-async fn a_running_dispatcher_follows_its_file() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn a_running_dispatcher_follows_its_file(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("first", "/first", ""))?;
     let dispatcher = stage.dispatcher().await?;
     stage.settings("", "[[endpoint]]\nid = \"broken\"\n")?;
@@ -168,20 +175,14 @@ async fn a_running_dispatcher_follows_its_file() -> Result<()> {
 
 /// Goal: the default file that vanishes under a process is a bad file, not one without endpoints: whatever waits for an
 /// endpoint would be given up. The broker's URL comes from elsewhere, so that nothing else is missing.
-#[tokio::test]
-async fn a_default_file_that_vanishes_removes_no_endpoint() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn a_default_file_that_vanishes_removes_no_endpoint(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("first", "/first", ""))?;
-    let process = stage
-        .hooklane(&[
-            "dispatcher",
-            "--listen",
-            "127.0.0.1:0",
-            "--broker",
-            &stage.broker_url,
-        ])?
-        .start()?;
-    process.wait_for_line("listening on http", SOON).await?;
+    let command = match on {
+        On::RabbitMq => stage.dispatcher_command()?.args(["--broker", &stage.broker_url]),
+        On::Embedded => stage.dispatcher_command()?,
+    };
+    let process = stage.dispatcher_by(command).await?.process;
     std::fs::remove_file(stage.file())?;
     let said = process.wait_for_line("hooklane.toml", SOON).await?;
     ensure!(said.text.contains("the settings file is bad"), "{}", said.text);
@@ -190,9 +191,8 @@ async fn a_default_file_that_vanishes_removes_no_endpoint() -> Result<()> {
 
 /// Goal: a secret's file is replaced and SIGHUP sent: the next event bears the new signature, without a restart. A bad file then
 /// changes nothing, and is counted.
-#[tokio::test]
-async fn sighup_reads_changed_secrets_and_a_bad_file_keeps_the_old_one_in_force() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn sighup_reads_changed_secrets_and_a_bad_file_keeps_the_old_one_in_force(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     let secret = |text: &str| std::fs::write(stage.dir.path().join("hook.secret"), text);
     let verified_by = |text: &str| -> Result<()> {
         let verifier = Verifier::new(
@@ -294,9 +294,8 @@ async fn check_looks_at_settings_and_broker_at_once() -> Result<()> {
 
 /// Goal: a certificate that is not there and an address that is refused are found before the first attempt, and a wrong level
 /// of the log with all the rest.
-#[tokio::test]
-async fn check_finds_what_would_fail_every_attempt_and_a_level_that_is_none() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn check_finds_what_would_fail_every_attempt_and_a_level_that_is_none(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     let endpoint = stage.endpoint("orders", "/hook", "ca_file = \"gone.pem\"");
     let sections = "[log]\nlevel = \"loud,,==\"\n[egress]\nhttps_only = false\n";
     stage.settings(sections, &endpoint)?;
@@ -334,9 +333,8 @@ async fn long_output_may_be_cut_off() -> Result<()> {
 
 /// Goal: a first SIGTERM waits for the attempt in flight, the second ends the process at once; the event is not lost, and its next
 /// attempt bears the same id.
-#[tokio::test]
-async fn a_second_signal_ends_a_dispatcher_at_once() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn a_second_signal_ends_a_dispatcher_at_once(on: On) -> Result<()> {
+    let stage = Stage::on(on).await?;
     stage.settings("", &stage.endpoint("orders", "/hook", "timeout = \"1m\""))?;
     stage.receiver.script("/hook", [Reply::hang(), Reply::ok()]);
     let first = stage.dispatcher().await?;

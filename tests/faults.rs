@@ -123,8 +123,11 @@ async fn a_full_disk_delays_and_loses_nothing() -> Result<()> {
         limit("1").await?;
         wait_ready(&stage, &ingest.url, false).await?;
         assert_refused(&stage, &ingest).await?;
+        let blocked = async || running.metric(&stage.http, "hooklane_broker_blocked", "").await;
+        ensure!(blocked().await? == 1.0, "no alert would fire");
         limit("unlimited").await?;
         wait_ready(&stage, &ingest.url, true).await?;
+        ensure!(blocked().await? == 0.0, "the alert would go on");
         more(&stage, 200, RECOVERY).await
     };
     let (mut accepted, ()) = beside(&stage, &ingest, trouble).await?;

@@ -5,12 +5,18 @@ mod stage;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::Reply;
-use hooklane_testkit::process::Signal;
+use hooklane_testkit::process::{Process, Signal};
 use hooklane_testkit::rabbitmq::{Node, Options as NodeOptions, Rights, User};
 use hooklane_testkit::tls::Authority;
 use hooklane_testkit::{eventually, python};
 use serde_json::Value;
-use stage::{RECOVERY, SOON, Stage};
+use stage::{On, RECOVERY, SOON, Stage, on_both};
+
+on_both!(
+    ingest_serves_tls_from_files_that_may_change_and_only_to_listed_networks,
+    json_logs_have_one_wide_line_for_each_thing_that_happens,
+    metrics_show_event_age_queue_depths_and_the_claims_window,
+);
 
 /// What `Stage::settings` writes by itself, where a test puts more keys into `[broker]`.
 const EGRESS: &str = "[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n";
@@ -35,6 +41,19 @@ def refused(**arguments):
     c.close()
 c, ch = connected()
 "#;
+
+/// Publishes an event of an application that is in no file.
+const FOR_NOBODY: [&str; 9] = [
+    "publish",
+    "--application",
+    "nobody",
+    "--type",
+    "a.b",
+    "--id",
+    "u-1",
+    "--payload",
+    "{}",
+];
 
 /// An account with the rights that `hooklane topology` prints for this role.
 async fn account(stage: &Stage, role: &str) -> Result<User> {
@@ -218,10 +237,9 @@ async fn processes_reach_a_broker_that_wants_client_certificates() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
-async fn ingest_serves_tls_from_files_that_may_change_and_only_to_listed_networks() -> Result<()> {
+async fn ingest_serves_tls_from_files_that_may_change_and_only_to_listed_networks(on: On) -> Result<()> {
     // Goal: certificate and key from the settings, a new pair taken at SIGHUP without a restart; the CIDR list of the settings.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let (first, second) = (Authority::new()?, Authority::new()?);
     let (certificate, key) = (
         stage.dir.path().join("server.pem"),
@@ -243,7 +261,7 @@ async fn ingest_serves_tls_from_files_that_may_change_and_only_to_listed_network
     let endpoint = stage.endpoint("ep_hook", "/hook", "");
     let tls = "tls_certificate = \"server.pem\"\ntls_key = \"server.key\"\n";
     stage.settings(&format!("[ingest]\n{tls}allow = [\"127.0.0.0/8\"]\n"), &endpoint)?;
-    let process = stage.hooklane(&["ingest", "--listen", "127.0.0.1:0"])?.start()?;
+    let process = stage.ingest_command()?.start()?;
     let line = process.wait_for_line("listening on https://", SOON).await?;
     let url = line.text.split_whitespace().last().context("a URL")?.to_owned();
     let status = async |client: &reqwest::Client| -> Result<u16> {
@@ -276,8 +294,9 @@ async fn ingest_serves_tls_from_files_that_may_change_and_only_to_listed_network
     })
     .await?;
 
+    process.kill9().await?;
     stage.settings("[ingest]\nallow = [\"10.0.0.0/8\"]\n", &endpoint)?;
-    let closed = stage.hooklane(&["ingest", "--listen", "127.0.0.1:0"])?.start()?;
+    let closed = stage.ingest_command()?.start()?;
     let line = closed.wait_for_line("listening on http://", SOON).await?;
     let url = line.text.split_whitespace().last().context("a URL")?.to_owned();
     let answer = stage
@@ -290,7 +309,7 @@ async fn ingest_serves_tls_from_files_that_may_change_and_only_to_listed_network
 }
 
 /// The JSON lines of a process so far.
-fn lines(process: &hooklane_testkit::process::Process) -> Vec<Value> {
+fn lines(process: &Process) -> Vec<Value> {
     let lines = process.output().lines();
     lines
         .iter()
@@ -315,11 +334,23 @@ fn assert_fields(line: &Value, names: &[&str]) {
     }
 }
 
-#[tokio::test]
-async fn json_logs_have_one_wide_line_for_each_thing_that_happens() -> Result<()> {
+/// Waits until a process says that it lost a connection and made it again.
+async fn wait_connected_again(process: &Process, connection: &str) -> Result<()> {
+    let what = "the broker's connection to be lost and made again";
+    eventually(what, RECOVERY, || async {
+        let lines = lines(process);
+        let made = all(&lines, "connected to the broker");
+        let made = made.iter().filter(|line| line["connection"] == connection);
+        ensure!(made.count() >= 2, "{lines:#?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn json_logs_have_one_wide_line_for_each_thing_that_happens(on: On) -> Result<()> {
     // Goal: a publish accepted and one refused, each attempt, a fault, the broker's comings and goings: one line each, with its fields,
     // with the event's id, and without payload or secret. Method: parse what the processes wrote.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let endpoint = stage.endpoint("ep_hook", "/hook?key=hidden", "retry = [\"100ms\"]");
     stage.settings("[log]\nformat = \"json\"\n", &endpoint)?;
     stage.receiver.script("/hook", [Reply::status(500), Reply::ok()]);
@@ -336,34 +367,13 @@ async fn json_logs_have_one_wide_line_for_each_thing_that_happens() -> Result<()
         )
         .await?;
     stage.receiver.wait_for(2, SOON).await?;
-    let code = format!("{PRODUCER}\npublish(ch, 'nobody', 'u-1')\nc.close()\n");
-    python::code(&code)?
-        .env("AMQP_URL", &stage.broker_url)
-        .run_ok(SOON)
-        .await?;
+    stage.run(&FOR_NOBODY).await?;
     stage.wait_depth("faults", SOON, |depth| depth == 1).await?;
-    stage
-        .vhost
-        .as_ref()
-        .context("a vhost")?
-        .close_all_connections()
-        .await?;
-    for (connection, process) in [("publish", &ingest.process), ("consume", &dispatcher.process)] {
-        eventually(
-            "the broker's connection to be lost and made again",
-            RECOVERY,
-            || async {
-                let lines = lines(process);
-                let made = all(&lines, "connected to the broker");
-                let made = made
-                    .iter()
-                    .filter(|line| line["connection"] == connection)
-                    .count();
-                ensure!(made >= 2, "{lines:#?}");
-                Ok(())
-            },
-        )
-        .await?;
+    if let Some(vhost) = &stage.vhost {
+        vhost.close_all_connections().await?;
+        for (connection, process) in [("publish", &ingest.process), ("consume", &dispatcher.process)] {
+            wait_connected_again(process, connection).await?;
+        }
     }
 
     let told = lines(&ingest.process);
@@ -441,11 +451,10 @@ async fn json_logs_have_one_wide_line_for_each_thing_that_happens() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn metrics_show_event_age_queue_depths_and_the_claims_window() -> Result<()> {
+async fn metrics_show_event_age_queue_depths_and_the_claims_window(on: On) -> Result<()> {
     // Goal: what an operator watches is there: how old events are at their first attempt, how deep queues are, how far back repeats
     // are noticed. Method: two events, one a repeat, one that waits for a disabled endpoint's return.
-    let stage = Stage::new().await?;
+    let stage = Stage::on(on).await?;
     let waiting = stage.endpoint("ep_off", "/off", "event_types = [\"off\"]\ndisabled = true");
     stage.settings(
         "",
@@ -458,11 +467,9 @@ async fn metrics_show_event_age_queue_depths_and_the_claims_window() -> Result<(
         ingest.post(&stage.http, "acme", twice.to_owned()).await?;
     }
     ingest.publish(&stage.http, "nobody.wants.it", "{}").await?;
-    let code = format!("{PRODUCER}\npublish(ch, 'nobody', 'u-1')\nc.close()\n");
-    python::code(&code)?
-        .env("AMQP_URL", &stage.broker_url)
-        .run_ok(SOON)
-        .await?;
+    stage.run(&FOR_NOBODY).await?;
+    // The embedded queue is reached without any.
+    let connections = stage.by_broker(2.0, 0.0);
     eventually("the metrics", SOON, || async {
         for (name, labels, wanted) in [
             ("hooklane_event_age_seconds_count", "", 1.0),
@@ -470,7 +477,7 @@ async fn metrics_show_event_age_queue_depths_and_the_claims_window() -> Result<(
             ("hooklane_events_unmatched_total", "", 1.0),
             ("hooklane_claims_entries", "", 1.0),
             ("hooklane_queue_depth", "faults", 1.0),
-            ("hooklane_broker_connected", "", 2.0),
+            ("hooklane_broker_connected", "", connections),
         ] {
             let found = dispatcher.metric(&stage.http, name, labels).await?;
             ensure!(found >= wanted, "{name}{{{labels}}} is {found}");
