@@ -242,11 +242,13 @@ async fn second_hand(hand: InHand<'_>, mut delivery: Delivery) -> Result<(), Giv
     .await
 }
 
-/// Serves all endpoints of one message at once. Every one is served to its end, also when another's message was given back.
+/// Serves all endpoints of one message at once. Every one is served to its end, also when another's message was given back. Each is
+/// boxed: several KiB that every future around it would hold twice, and copy.
 async fn all<F: Future<Output = Result<(), GivenBack>>>(
-    mut served: impl ExactSizeIterator<Item = F>,
+    served: impl ExactSizeIterator<Item = F>,
 ) -> Result<(), GivenBack> {
     debug_assert!(served.len() <= SLICE_ENDPOINTS_MAX);
+    let mut served = served.map(Box::pin);
     if served.len() == 1
         && let Some(only) = served.next()
     {

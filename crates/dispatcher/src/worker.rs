@@ -189,8 +189,8 @@ async fn handle(
     incoming: Incoming,
     permit: OwnedSemaphorePermit,
 ) -> Handled {
-    let handled = handle_message(&core, &budget, origin, incoming);
-    tokio::pin!(handled);
+    // Boxed, since a future that is pinned here would be held twice.
+    let mut handled = Box::pin(handle_message(&core, &budget, origin, incoming));
     match tokio::time::timeout(SLOW_AFTER, &mut handled).await {
         Ok(handled) => handled,
         Err(_) => {
@@ -268,7 +268,12 @@ pub(crate) async fn process_or_refuse(
     original: Original,
     redelivered: bool,
 ) -> Result<(), Unprocessed> {
-    let processed = process::process(hand, original.origin, &original.message, redelivered);
+    let processed = Box::pin(process::process(
+        hand,
+        original.origin,
+        &original.message,
+        redelivered,
+    ));
     // What the pipeline shares is soft state under locks that hold no promise over a panic.
     let (refusal, event) = match std::panic::AssertUnwindSafe(processed).catch_unwind().await {
         Ok(Err(Unprocessed::Refused { refusal, event })) => (refusal, event),
