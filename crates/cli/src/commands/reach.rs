@@ -11,6 +11,8 @@ use hooklane_broker::socket::SocketBroker;
 use hooklane_broker::topology::Names;
 use hooklane_broker::{SharedBroker, Shelves};
 use hooklane_telemetry::Metrics;
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::usage;
 use crate::settings::Settings;
@@ -91,7 +93,11 @@ pub fn embedded(
     Ok(embedded)
 }
 
-/// Opens it: the whole file is read once.
+/// Opens it: the whole file is read once. From then on a write beyond a limit of the system (`ulimit -f`, `LimitFSIZE=`) fails as one on a
+/// full disk does, where its signal would end the process.
 pub async fn open(settings: EmbeddedSettings) -> anyhow::Result<EmbeddedBroker> {
+    // The handler stays when what it would tell is dropped.
+    let handled = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+    drop(handled.context("signals cannot be handled")?);
     Ok(tokio::task::spawn_blocking(move || EmbeddedBroker::open(settings)).await??)
 }
