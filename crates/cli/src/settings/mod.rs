@@ -20,6 +20,7 @@ mod retry;
 mod secret;
 mod signature;
 mod source;
+mod stamp;
 mod table;
 mod value;
 pub mod watch;

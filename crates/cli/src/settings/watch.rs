@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::Registry;
@@ -10,11 +10,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::fingerprint::Fingerprint;
+use super::stamp::Stamp;
 use super::{Loaded, Report, Role, Sources, load_text};
 
-/// How often the file is looked at. Its content is read, not its times: that sees a swapped symbolic link (as Kubernetes
+/// How often the file is looked at. Its content is read while it may have changed: that sees a swapped symbolic link (as Kubernetes
 /// swaps mounted files) and a file that was written twice in a second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is read at least: no file system's word is taken for longer.
+const READ_EVERY: Duration = Duration::from_secs(30);
 
 /// Follows one settings file.
 pub struct Watch {
@@ -24,6 +27,8 @@ pub struct Watch {
     registry: watch::Sender<Arc<Registry>>,
     in_force: Fingerprint,
     last_text: String,
+    /// The state in which the file had that text, and when it was read.
+    known: Option<(Stamp, Instant)>,
     /// A changed text that has to stand still from one look to the next: half a file that is being written would otherwise
     /// remove endpoints, and their deliveries would be given up.
     pending: Option<String>,
@@ -61,6 +66,7 @@ impl Watch {
             registry,
             in_force: loaded.fingerprint,
             last_text: loaded.file_text.expose().to_owned(),
+            known: None,
             pending: None,
             last_report: None,
         };
@@ -86,6 +92,19 @@ impl Watch {
         if is_asked {
             self.last_report = None;
         }
+        let path = self.path();
+        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path))
+            .await
+            .ok()
+            .flatten();
+        if !is_asked
+            && let (Some(stamp), Some((known, read_at))) = (stamp, self.known)
+            && stamp == known
+            && read_at.elapsed() < READ_EVERY
+        {
+            return Look::Unchanged;
+        }
+        self.known = None;
         let sources = self.sources.clone();
         let text = match tokio::task::spawn_blocking(move || sources.read_file()).await {
             Ok(Ok(text)) => text,
@@ -99,6 +118,8 @@ impl Watch {
         if !is_asked {
             if text == self.last_text {
                 (self.pending, self.last_report) = (None, None);
+                // Taken before it was read: a change since then shows.
+                self.known = stamp.map(|stamp| (stamp, Instant::now()));
                 return Look::Unchanged;
             }
             if self.pending.as_ref() != Some(&text) {
