@@ -31,7 +31,7 @@ const SIGNALS: Words = Words {
 pub struct MoveUp {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` [default: url in [broker]]. Other users of the machine see
+    /// RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` [default: broker.url of the settings]. Other users of the machine see
     /// flags: HOOKLANE_BROKER__URL or the settings file keep a password to yourself
     #[arg(long, value_name = "URL")]
     to: Option<String>,
