@@ -19,6 +19,9 @@ use lapin::options::BasicAckOptions;
 #[derive(Default)]
 pub(crate) struct Acks {
     state: Mutex<State<Acker>>,
+    /// Whoever sends: frames go out in the order in which they were made, since one that acks together must not overtake one that
+    /// acks a lower tag alone.
+    sending: tokio::sync::Mutex<()>,
 }
 
 struct State<A> {
@@ -28,7 +31,6 @@ struct State<A> {
     open: BTreeSet<u64>,
     /// Acked, and not sent yet.
     waiting: BTreeMap<u64, A>,
-    is_sending: bool,
 }
 
 impl<A> Default for State<A> {
@@ -37,7 +39,6 @@ impl<A> Default for State<A> {
             next: 1,
             open: BTreeSet::new(),
             waiting: BTreeMap::new(),
-            is_sending: false,
         }
     }
 }
@@ -90,57 +91,42 @@ impl Acks {
         self.lock().arrived(tag);
     }
 
-    /// Acks a delivery. It may be that somebody else sends it: then this returns before.
+    /// Acks a delivery. It may be that somebody else sends it: then this returns before. Somebody who is broken off before sending leaves
+    /// it to the next ack, or to `flush`.
     pub(crate) async fn ack(&self, tag: u64, acker: Acker) {
-        {
-            let mut state = self.lock();
-            state.acked(tag, acker);
-            if state.is_sending {
+        self.lock().acked(tag, acker);
+        // Whoever sends looks again after it has let go: what came too late for it is taken by one of us.
+        while let Ok(turn) = self.sending.try_lock() {
+            tokio::task::yield_now().await;
+            self.send().await;
+            drop(turn);
+            if self.lock().waiting.is_empty() {
                 return;
             }
-            state.is_sending = true;
         }
-        let turn = Turn(self);
-        tokio::task::yield_now().await;
-        loop {
-            let frames = {
-                let mut state = self.lock();
-                let frames = state.frames();
-                if frames.is_empty() {
-                    state.is_sending = false;
-                    break;
-                }
-                frames
-            };
-            send(frames).await;
-        }
-        std::mem::forget(turn);
     }
 
     /// Sends what waits: after this every ack that was given before is on its way.
     pub(crate) async fn flush(&self) {
-        let frames = self.lock().frames();
-        send(frames).await;
+        let _turn = self.sending.lock().await;
+        self.send().await;
     }
-}
 
-/// Whoever sends may be broken off: the next one takes over then.
-struct Turn<'a>(&'a Acks);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.lock().is_sending = false;
+    /// Sends until nothing waits. All frames of one round are on their way at the first poll: whoever is broken off later has lost none.
+    /// An error is the channel's: its messages come again.
+    async fn send(&self) {
+        loop {
+            let frames = self.lock().frames();
+            if frames.is_empty() {
+                return;
+            }
+            let acks = frames.into_iter().map(|Frame { acker, multiple }| async move {
+                // Neither does a second answer change anything.
+                let _ = acker.ack(BasicAckOptions { multiple }).await;
+            });
+            join_all(acks).await;
+        }
     }
-}
-
-/// All of them are on their way at the first poll: whoever is broken off later has lost none. An error is the channel's: its messages
-/// come again.
-async fn send(frames: Vec<Frame<Acker>>) {
-    let sending = frames.into_iter().map(|Frame { acker, multiple }| async move {
-        // Neither does a second answer change anything.
-        let _ = acker.ack(BasicAckOptions { multiple }).await;
-    });
-    join_all(sending).await;
 }
 
 #[cfg(test)]
