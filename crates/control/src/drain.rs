@@ -4,28 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hooklane_broker::embedded::{Drain, DrainError, Taken, Waiting};
+use hooklane_broker::embedded::{Drain, Taken, Waiting};
 use hooklane_broker::{Broker, BrokerError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::ControlError;
 use crate::shelf::Ended;
 
 /// How long it is waited while a queue there is full.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 /// After so many publishes of a message that were not confirmed in time it ends: each waited for its confirm.
 const TRIES_MAX: u32 = 6;
-
-/// Why a drain did not come to its end. What was not moved is still in the directory.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainFailure {
-    /// The directory.
-    #[error(transparent)]
-    Directory(#[from] DrainError),
-    /// The other broker.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-}
 
 /// How far a drain is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +39,7 @@ impl Drained {
 /// far it is after each batch.
 ///
 /// # Errors
-/// See [`DrainFailure`]; run it again then.
+/// See [`ControlError`]; run it again then.
 pub async fn drain(
     from: &mut Drain,
     to: &dyn Broker,
@@ -57,7 +47,7 @@ pub async fn drain(
     stop: &CancellationToken,
     mut fresh_id: impl FnMut() -> String,
     mut progress: impl FnMut(&Drained),
-) -> Result<(Drained, Ended), DrainFailure> {
+) -> Result<(Drained, Ended), ControlError> {
     let mut drained = Drained {
         left: from.messages(),
         ..Drained::default()

@@ -13,7 +13,7 @@ mod shelf;
 pub mod status;
 
 pub use dead::{DeadDetail, DeadEntry, DeadRow, DeliveryDetail};
-pub use drain::{DrainFailure, Drained, drain};
+pub use drain::{Drained, drain};
 pub use entry::{Entry, NotReplayable, Replay};
 pub use error::ControlError;
 pub use faults::{FaultDetail, FaultEntry, FaultRow};

@@ -23,6 +23,16 @@ use crate::topology::{Exchange, Names};
 const MESSAGES_MAX: usize = 256;
 /// Most bytes of bodies taken at once; one message may be larger.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What is taken first: what is on its way, then what waits on the delay ladder (None), then the shelves.
+const ORDER: [Option<Queue>; Queue::ALL.len() + 1] = [
+    Some(Queue::Events),
+    Some(Queue::Ordered),
+    Some(Queue::Suspects),
+    Some(Queue::Deliveries),
+    None,
+    Some(Queue::Dead),
+    Some(Queue::Faults),
+];
 
 /// A data directory that is being emptied.
 pub struct Drain {
@@ -131,18 +141,11 @@ impl Drain {
     }
 
     fn take_some(&mut self, mut fresh_id: impl FnMut() -> String) -> Result<Vec<Waiting>, Trouble> {
-        for queue in [Queue::Events, Queue::Ordered, Queue::Suspects, Queue::Deliveries] {
-            let waiting = self.take_from(queue, &mut fresh_id)?;
-            if !waiting.is_empty() {
-                return Ok(waiting);
-            }
-        }
-        let delayed = self.take_delayed()?;
-        if !delayed.is_empty() {
-            return Ok(delayed);
-        }
-        for queue in [Queue::Dead, Queue::Faults] {
-            let waiting = self.take_from(queue, &mut fresh_id)?;
+        for place in ORDER {
+            let waiting = match place {
+                Some(queue) => self.take_from(queue, &mut fresh_id)?,
+                None => self.take_delayed()?,
+            };
             if !waiting.is_empty() {
                 return Ok(waiting);
             }
