@@ -22,7 +22,8 @@ impl ProcessClaims {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Window> {
+    /// The window itself, for who keeps it elsewhere too.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Window> {
         // No code under this lock panics; were it poisoned all the same, a lost claim only lets a repeat through.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ mod file;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,14 +27,14 @@ use self::file::{CLAIMS, ClaimsFile};
 use self::writer::{Writer, wall_ms};
 use crate::claims::{ClaimError, ClaimWindow, Claims, Verdict};
 use crate::key::Key;
-use crate::window::Window;
+use crate::process::ProcessClaims;
 
 /// One transaction may be under way on a slow disk, and another may follow.
 const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Claims in `claims.sqlite`.
+/// Claims in `claims.sqlite`: those of the process, of which the settled ones are written.
 pub struct DurableClaims {
-    window: Mutex<Window>,
+    claims: ProcessClaims,
     writer: Writer,
 }
 
@@ -67,19 +67,18 @@ impl DurableClaims {
         metrics: Arc<Metrics>,
     ) -> Result<DurableClaims, FileError> {
         let file = ClaimsFile::open(directory, entries_max)?;
-        let mut window = Window::new(entries_max);
+        let claims = ProcessClaims::new(entries_max);
         let now_ms = wall_ms();
         // A clock that was set back makes nothing younger than new.
-        file.read(|key, at_ms| window.restore(key, at_ms.saturating_sub(now_ms).min(0)))?;
+        file.read(|key, at_ms| {
+            claims.lock().restore(key, at_ms.saturating_sub(now_ms).min(0));
+        })?;
         let writer = Writer::start(file, metrics).map_err(|source| FileError::Io {
             doing: "start a thread for",
             path: CLAIMS.path(directory),
             source,
         })?;
-        Ok(DurableClaims {
-            window: Mutex::new(window),
-            writer,
-        })
+        Ok(DurableClaims { claims, writer })
     }
 
     /// Writes what waits, and closes the file. What is settled afterwards is not kept.
@@ -87,11 +86,6 @@ impl DurableClaims {
         self.writer.stop();
         // What hangs ends with the process.
         let _ = tokio::time::timeout(SHUT_DOWN_TIMEOUT, self.writer.ended()).await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Window> {
-        // No code under this lock panics; were it poisoned all the same, a lost claim only lets a repeat through.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,13 +98,12 @@ impl Claims for DurableClaims {
         redelivered: bool,
         now_ms: u64,
     ) -> Result<Verdict, ClaimError> {
-        let key = Key::of(application, event);
-        Ok(self.lock().claim(key, redelivered, now_ms))
+        self.claims.claim(application, event, redelivered, now_ms).await
     }
 
     async fn settle(&self, application: &ApplicationId, event: &EventId) {
         let key = Key::of(application, event);
-        let is_new = self.lock().settle(key);
+        let is_new = self.claims.lock().settle(key);
         let written = if is_new { self.writer.write(key) } else { None };
         if let Some(written) = written {
             // Dropped: it is not known when it will be.
@@ -119,11 +112,10 @@ impl Claims for DurableClaims {
     }
 
     fn release(&self, application: &ApplicationId, event: &EventId) {
-        let key = Key::of(application, event);
-        self.lock().release(key);
+        self.claims.release(application, event);
     }
 
     fn window(&self, now_ms: u64) -> ClaimWindow {
-        self.lock().measure(now_ms)
+        self.claims.window(now_ms)
     }
 }
