@@ -39,57 +39,59 @@ pub async fn tune(stage: &Stage<'_>, options: &Options) -> anyhow::Result<Tuning
     let mut tuning = Tuning::default();
     let needs = |cases: &[Case]| options.cases.iter().any(|case| cases.contains(case));
     let count = (options.events / 3).clamp(1, EVENTS_MAX);
+    let (windows, is_embedded) = match stage.on {
+        On::RabbitMq { .. } => (WINDOWS, false),
+        On::Embedded => (BATCHES, true),
+    };
     if needs(&[Case::Publish]) {
-        let mut best = 0.0;
-        let values = match stage.on {
-            On::RabbitMq { .. } => WINDOWS,
-            On::Embedded => BATCHES,
+        let of = |value| Tuning {
+            window: value,
+            batch: value,
+            ..tuning
         };
-        for value in values {
-            let tried = Tuning {
-                window: value,
-                batch: value,
-                ..tuning
-            };
-            let rate = bare::publish(stage, &tried, count).await?.rate;
-            if rate > best {
-                (best, tuning.window, tuning.batch) = (rate, value, value);
-            }
-        }
+        let tried = windows.map(of);
+        tuning = fastest(tried, async |tried| {
+            Ok(bare::publish(stage, tried, count).await?.rate)
+        })
+        .await?;
     }
     if needs(&[Case::Drain, Case::Both, Case::Endpoints]) {
-        let mut best = 0.0;
-        for concurrency in CONCURRENCIES {
-            let tried = Tuning {
-                concurrency,
-                ..tuning
-            };
-            let rate = bare::drain(stage, &tried, count).await?.rate;
-            if rate > best {
-                (best, tuning.concurrency) = (rate, concurrency);
-            }
-        }
+        let of = |concurrency| Tuning {
+            concurrency,
+            ..tuning
+        };
+        let tried = CONCURRENCIES.map(of);
+        tuning = fastest(tried, async |tried| {
+            Ok(bare::drain(stage, tried, count).await?.rate)
+        })
+        .await?;
     }
     if needs(&[Case::Both]) {
-        let mut best = 0.0;
-        let values = match stage.on {
-            On::RabbitMq { .. } => WINDOWS,
-            On::Embedded => BATCHES,
+        let of = |value| Tuning {
+            window_both: value,
+            batch: if is_embedded { value } else { tuning.batch },
+            ..tuning
         };
-        for value in values {
-            let tried = Tuning {
-                window_both: value,
-                batch: value,
-                ..tuning
-            };
-            let rate = bare::both(stage, &tried, count, None).await?.rate;
-            if rate > best {
-                (best, tuning.window_both) = (rate, value);
-                if let On::Embedded = stage.on {
-                    tuning.batch = value;
-                }
-            }
-        }
+        let tried = windows.map(of);
+        tuning = fastest(tried, async |tried| {
+            Ok(bare::both(stage, tried, count, None).await?.rate)
+        })
+        .await?;
     }
     Ok(tuning)
+}
+
+/// The one with the highest rate.
+async fn fastest(
+    tried: [Tuning; 3],
+    rate: impl AsyncFn(&Tuning) -> anyhow::Result<f64>,
+) -> anyhow::Result<Tuning> {
+    let (mut best, mut fastest) = (0.0, tried[0]);
+    for tuning in tried {
+        let rate = rate(&tuning).await?;
+        if rate > best {
+            (best, fastest) = (rate, tuning);
+        }
+    }
+    Ok(fastest)
 }
