@@ -1,6 +1,6 @@
 //! Services that a command starts for itself (`demo`, `bench`) end with it, however it dies: their standard input ends then.
 
-use std::io::{self, Read};
+use std::io;
 
 use anyhow::Context;
 use rustix::process::{Signal, getpid, kill_process};
@@ -13,21 +13,11 @@ pub fn end_with_stdin() -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("owner".to_owned())
         .spawn(|| {
-            read_to_end(io::stdin().lock());
+            // What ends it does not matter.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
             // It can only fail for a process that does not exist.
             let _ = kill_process(getpid(), Signal::TERM);
         })
         .context("the system gives no threads")
         .map(drop)
-}
-
-fn read_to_end(mut input: impl Read) {
-    let mut rest = [0; 1024];
-    loop {
-        match input.read(&mut rest) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
-            _ => {}
-        }
-    }
 }
