@@ -8,32 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use hooklane_broker::{Broker, BrokerError, BrokerState, Destination, Queue, ShelfError, ShelfName};
+use hooklane_testkit::limit_files;
 use hooklane_types::UnixMillis;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use suite::{PATIENCE, internal, next, options};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-/// SIGXFSZ, which would end the process; handled, the write fails.
-const FILE_TOO_LARGE: i32 = 25;
 const BODY_BYTES: usize = 20_000;
 const DEAD: usize = 10;
-
-fn limit_files(bytes: Option<u64>) -> Result<()> {
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    let limit = Rlimit {
-        current: bytes.or(maximum),
-        maximum,
-    };
-    setrlimit(Resource::Fsize, limit)?;
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_outlives_a_disk_that_takes_nothing_and_acks_go_on() -> Result<()> {
     // Goal: no byte can be added to file and log, so not even an ack can be written. Consuming goes on; all is written when
     // there is room again, and a restart finds exactly what was confirmed and not acked.
-    let _handled = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let directory = tempfile::tempdir()?;
     let settings = EmbeddedSettings::new(directory.path());
     let broker = EmbeddedBroker::open(settings.clone())?;

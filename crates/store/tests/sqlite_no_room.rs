@@ -9,27 +9,12 @@ use anyhow::{Context, Result, ensure};
 use hooklane_store::sqlite::DurableClaims;
 use hooklane_store::{Claims, Verdict};
 use hooklane_telemetry::{Metric, Metrics};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use hooklane_testkit::limit_files;
 use suite::{claim, durable, settle};
-use tokio::signal::unix::{SignalKind, signal};
-
-/// SIGXFSZ, which would end the process; handled, the write fails.
-const FILE_TOO_LARGE: i32 = 25;
-
-fn limit_files(bytes: Option<u64>) -> Result<()> {
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    let limit = Rlimit {
-        current: bytes.or(maximum),
-        maximum,
-    };
-    setrlimit(Resource::Fsize, limit)?;
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_takes_nothing_holds_up_nobody_and_is_written_when_it_does_again() -> Result<()> {
     // Goal: settling ends at once, repeats are noticed all the same, the failure is counted, and in the end all are in the file.
-    let _handled = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let directory = tempfile::tempdir()?;
     let metrics = Arc::new(Metrics::new());
     let claims = DurableClaims::open(directory.path(), 1_000, metrics.clone())?;

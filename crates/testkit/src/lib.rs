@@ -3,6 +3,7 @@
 mod child;
 pub mod dns;
 mod eventually;
+mod file_limit;
 pub mod javascript;
 mod leash;
 mod output;
@@ -14,5 +15,6 @@ pub mod rabbitmq;
 pub mod tls;
 
 pub use eventually::eventually;
+pub use file_limit::limit_files;
 pub use output::{Line, Output, Stream};
 pub use ports::Port;
