@@ -72,29 +72,10 @@ async fn an_event_published_over_amqp_arrives_once(on: On) -> Result<()> {
     stage.settings("", &stage.endpoint("orders", "/hook", ""))?;
     let _dispatcher = stage.dispatcher().await?;
     let payload = "{ \"b\" : 1.0, \"a\":[1 ,2] }";
-    let arguments = [
-        "publish",
-        "--application",
-        "acme",
-        "--type",
-        "order.paid",
-        "--id",
-        "order-17",
-        "--payload",
-        payload,
-    ];
-    let (first, second) = (stage.run(&arguments).await?, stage.run(&arguments).await?);
+    let publish = async || stage.publish("order.paid", payload, &["--id", "order-17"]).await;
+    let (first, second) = (publish().await?, publish().await?);
     ensure!(first.starts_with("msg_h") && first == second, "{first} {second}");
-    let other = [
-        "publish",
-        "--application",
-        "acme",
-        "--type",
-        "order.late",
-        "--payload",
-        "1",
-    ];
-    stage.run(&other).await?;
+    stage.publish("order.late", "1", &[]).await?;
     stage.receiver.wait_for(2, SOON).await?;
     stage.wait_empty("events", SOON).await?;
     let requests = stage.receiver.received_at("/hook");
@@ -151,17 +132,7 @@ async fn a_running_dispatcher_follows_its_file(on: On) -> Result<()> {
         .process
         .wait_for_line("were loaded again", SOON)
         .await?;
-    stage
-        .run(&[
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.b",
-            "--payload",
-            "1",
-        ])
-        .await?;
+    stage.publish("a.b", "1", &[]).await?;
     stage.receiver.wait_for(2, SOON).await?;
     ensure!(
         stage.receiver.received_at("/first").len() == 1 && stage.receiver.received_at("/second").len() == 1
@@ -338,19 +309,7 @@ async fn a_second_signal_ends_a_dispatcher_at_once(on: On) -> Result<()> {
     stage.settings("", &stage.endpoint("orders", "/hook", "timeout = \"1m\""))?;
     stage.receiver.script("/hook", [Reply::hang(), Reply::ok()]);
     let first = stage.dispatcher().await?;
-    stage
-        .run(&[
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.b",
-            "--payload",
-            "1",
-            "--id",
-            "1",
-        ])
-        .await?;
+    stage.publish("a.b", "1", &["--id", "1"]).await?;
     stage.receiver.wait_for(1, SOON).await?;
     first.process.terminate()?;
     first

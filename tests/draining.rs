@@ -19,21 +19,8 @@ const EVENTS: usize = 20_000;
 
 /// `hooklane serve` in the stage's directory, until everything that it was given was tried once.
 async fn serve_once(stage: &Stage) -> Result<Instant> {
-    let serve = stage
-        .hooklane(&["serve", "--listen", "127.0.0.1:0"])?
-        .env("HOOKLANE_INGEST__LISTEN", "127.0.0.1:0")
-        .start()?;
-    serve.wait_for_line("listening on http", SOON).await?;
-    let publish = [
-        "publish",
-        "--application",
-        "acme",
-        "--type",
-        "late.one",
-        "--payload",
-        "{}",
-    ];
-    stage.run(&publish).await?;
+    let serve = stage.dispatcher().await?.process;
+    stage.publish("late.one", "{}", &[]).await?;
     stage.receiver.wait_for_at("/late", 1, SOON).await?;
     let tried = stage.receiver.received_at("/late")[0].at;
     eventually("the dead letter", SOON, || async {
@@ -168,8 +155,7 @@ async fn what_stands_in_the_way_is_named() -> Result<()> {
         !stage.dir.path().join("hooklane-data").exists(),
         "nothing is made"
     );
-    let serve = stage.hooklane(&["serve", "--listen", "127.0.0.1:0"])?.start()?;
-    serve.wait_for_line("listening on http", SOON).await?;
+    let serve = stage.dispatcher().await?.process;
     let held = stage.hooklane(&["drain", "--to", nowhere])?.run(SOON).await?;
     ensure!(
         held.status.code() == Some(1)
@@ -180,17 +166,7 @@ async fn what_stands_in_the_way_is_named() -> Result<()> {
     );
     serve.terminate()?;
     ensure!(serve.wait(SOON).await?.success());
-    stage
-        .run(&[
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.b",
-            "--payload",
-            "{}",
-        ])
-        .await?;
+    stage.publish("a.b", "{}", &[]).await?;
     let away = stage.hooklane(&["drain", "--to", nowhere])?.run(SOON).await?;
     ensure!(
         away.status.code() == Some(1) && away.stderr.contains("127.0.0.1:1"),

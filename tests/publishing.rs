@@ -276,30 +276,8 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines(on: On) -> Result<()>
     let stage = with_one_endpoint(on).await?;
     let ingest = stage.ingest().await?;
     let _dispatcher = stage.dispatcher().await?;
-    stage
-        .run(&[
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.one",
-            "--payload",
-            "{\"n\": 1.0}",
-        ])
-        .await?;
-    stage
-        .run(&[
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.two",
-            "--payload",
-            "{}",
-            "--via",
-            &ingest.url,
-        ])
-        .await?;
+    stage.publish("a.one", "{\"n\": 1.0}", &[]).await?;
+    stage.publish("a.two", "{}", &["--via", &ingest.url]).await?;
     let lines: String = (0..500)
         .map(|n| format!("{{\"application\":\"acme\",\"eventType\":\"a.line\",\"eventId\":\"l{n}\",\"payload\":{{ \"n\":{n}.0 }}}}\n"))
         .collect();

@@ -29,16 +29,7 @@ async fn nothing_is_taken_before_the_endpoints_are_known(on: On) -> Result<()> {
     let endpoint = stage.endpoint("ep_hook", "/hook", "");
     stage.settings("", &endpoint)?;
     for number in ["1", "2", "3"] {
-        let event = [
-            "publish",
-            "--application",
-            "acme",
-            "--type",
-            "a.b",
-            "--payload",
-            number,
-        ];
-        stage.run(&event).await?;
+        stage.publish("a.b", number, &[]).await?;
     }
     let mut broker: Vec<&str> = Vec::new();
     if let Some((_, url)) = &behind {

@@ -1,4 +1,4 @@
-//! A stage of one `hooklane serve` with a receiver, for tests of its data directory.
+//! A stage of one `hooklane serve` with a receiver, for tests of what is its own: the process, its commands, its data directory.
 #![allow(dead_code)] // every test file includes it and uses its own part
 
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Two applications, `default` and `acme`, each with an endpoint at `/hook`.
+/// An installation.
 pub struct Stage {
-    dir: TempDir,
+    pub dir: TempDir,
     pub receiver: Receiver,
     pub http: reqwest::Client,
 }
@@ -35,21 +35,25 @@ pub enum End {
 }
 
 impl Stage {
-    /// With these lines in front of the endpoints.
+    /// Two applications, `default` and `acme`, each with an endpoint at `/hook`; with these lines in front of them.
     pub async fn new(settings: &str) -> Result<Stage> {
-        let receiver = Receiver::start(Options::default()).await?;
-        let dir = tempfile::tempdir()?;
-        let endpoint = |application: &str| {
+        let endpoint = |application: &str, url: &str| {
             format!(
-                "[[endpoint]]\nid = \"ep_{application}\"\napplication = \"{application}\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\n\
+                "[[endpoint]]\nid = \"ep_{application}\"\napplication = \"{application}\"\nurl = \"{url}\"\nsecret = \"{SECRET}\"\n\
                  retry = {{ attempts = 50, first = \"1s\", factor = 1, max = \"1m\", jitter = 0.0 }}\n",
-                receiver.url("/hook")
             )
         };
+        let both = |url: &str| format!("{}{}", endpoint("default", url), endpoint("acme", url));
+        Stage::with(settings, both).await
+    }
+
+    /// With these endpoints, given the URL of `/hook`.
+    pub async fn with(settings: &str, endpoints: impl Fn(&str) -> String) -> Result<Stage> {
+        let receiver = Receiver::start(Options::default()).await?;
+        let dir = tempfile::tempdir()?;
         let file = format!(
-            "[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n{settings}\n{}{}",
-            endpoint("default"),
-            endpoint("acme")
+            "[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n{settings}\n{}",
+            endpoints(&receiver.url("/hook"))
         );
         std::fs::write(dir.path().join("hooklane.toml"), file)?;
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -73,11 +77,7 @@ impl Stage {
     }
 
     pub async fn run(&self, arguments: &[&str]) -> Result<Ended> {
-        process::hooklane()?
-            .args(arguments)
-            .cwd(self.dir.path())
-            .run(SOON)
-            .await
+        run(self.dir.path(), arguments).await
     }
 
     pub async fn ok(&self, arguments: &[&str]) -> Result<String> {
@@ -186,6 +186,15 @@ impl Serving {
             }
         }
     }
+}
+
+/// Runs a command in a directory.
+pub async fn run(directory: &Path, arguments: &[&str]) -> Result<Ended> {
+    process::hooklane()?
+        .args(arguments)
+        .cwd(directory)
+        .run(SOON)
+        .await
 }
 
 /// The names in a directory, with their contents; but for the lock file, which says who had it last.

@@ -170,6 +170,14 @@ impl Stage {
         self.hooklane(arguments)?.run_ok(SOON).await
     }
 
+    /// Publishes an event of application `acme` from the shell, with more flags; gives what the command said.
+    pub async fn publish(&self, event_type: &str, payload: &str, more: &[&str]) -> Result<String> {
+        let mut arguments = vec!["publish", "--application", "acme"];
+        arguments.extend(["--type", event_type, "--payload", payload]);
+        arguments.extend(more);
+        self.run(&arguments).await
+    }
+
     /// Runs a command of the binary that is refused, and gives how it ended.
     pub async fn refused(&self, arguments: &[&str]) -> Result<Ended> {
         let ended = self.hooklane(arguments)?.run(SOON).await?;
