@@ -9,6 +9,7 @@
 //! - While the disk takes nothing, or has less than 32 MiB left, which the queue needs more, claims wait in memory (100,000 of them), and nobody
 //!   waits for them. They are written when there is room again.
 
+pub mod catalog;
 mod file;
 mod writer;
 
