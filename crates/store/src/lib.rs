@@ -2,9 +2,12 @@
 
 pub mod catalog;
 mod claims;
+pub mod items;
 mod key;
 mod process;
+pub mod registry;
 pub mod sqlite;
+pub mod vault;
 mod window;
 
 pub use claims::{CLAIM_ENTRIES_DEFAULT, ClaimError, ClaimWindow, Claims, Verdict};

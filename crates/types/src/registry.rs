@@ -19,6 +19,8 @@ pub enum RegistryError {
 #[derive(Debug, Default)]
 pub struct Registry {
     applications: HashSet<ApplicationId>,
+    /// Other names of applications.
+    uids: HashMap<ApplicationId, ApplicationId>,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
     by_application: HashMap<ApplicationId, Vec<Arc<Endpoint>>>,
 }
@@ -32,12 +34,22 @@ impl Registry {
         applications: impl IntoIterator<Item = ApplicationId>,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<Registry, RegistryError> {
+        Registry::shared(applications, endpoints.into_iter().map(Arc::new))
+    }
+
+    /// As `new`, of endpoints that stand in an earlier registry too.
+    ///
+    /// # Errors
+    /// When an endpoint id stands twice.
+    pub fn shared(
+        applications: impl IntoIterator<Item = ApplicationId>,
+        endpoints: impl IntoIterator<Item = Arc<Endpoint>>,
+    ) -> Result<Registry, RegistryError> {
         let mut registry = Registry {
             applications: applications.into_iter().collect(),
             ..Registry::default()
         };
         for endpoint in endpoints {
-            let endpoint = Arc::new(endpoint);
             registry.applications.insert(endpoint.application.clone());
             registry
                 .by_application
@@ -51,9 +63,21 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Whether the application is known.
+    /// Gives applications further names: pairs of uid and id. An application's own id comes before another's uid.
+    #[must_use]
+    pub fn with_uids(mut self, uids: impl IntoIterator<Item = (ApplicationId, ApplicationId)>) -> Registry {
+        self.uids = uids.into_iter().collect();
+        self
+    }
+
+    /// The id of the application that is called so, by its id or its uid; none when none is.
+    pub fn resolve<'a>(&'a self, name: &ApplicationId) -> Option<&'a ApplicationId> {
+        self.applications.get(name).or_else(|| self.uids.get(name))
+    }
+
+    /// Whether the application is known, by its id or its uid.
     pub fn knows(&self, application: &ApplicationId) -> bool {
-        self.applications.contains(application)
+        self.resolve(application).is_some()
     }
 
     /// One endpoint.

@@ -1,0 +1,167 @@
+//! The catalog as ingest and dispatchers know it: in memory, and followed.
+
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hooklane_types::{Registry, UnixMillis};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::state::State;
+use crate::catalog::{Catalog, CatalogError, Revision};
+use crate::vault::Vault;
+
+/// While the catalog cannot be asked.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A registry is built anew at most this often: with many endpoints that takes a while.
+const REST: Duration = Duration::from_millis(20);
+/// The wall clock is looked at so often for secrets whose time is over; it may have been set.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Why there is no registry to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The catalog does not answer.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Documents cannot be used: mostly, their secrets were sealed with another key.
+    #[error("{count} of the store's endpoints cannot be used; the first: {first}")]
+    Unusable {
+        /// How many.
+        count: usize,
+        /// What is wrong with the first.
+        first: String,
+    },
+}
+
+/// What others see of it.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// The newest registry.
+    pub registry: watch::Receiver<Arc<Registry>>,
+    /// The catalog's revision that it has.
+    pub applied: watch::Receiver<Revision>,
+}
+
+/// Keeps a registry as new as the catalog.
+pub struct Follower {
+    catalog: Arc<dyn Catalog>,
+    state: State,
+    clock: fn() -> UnixMillis,
+    at: Revision,
+    registry: watch::Sender<Arc<Registry>>,
+    applied: watch::Sender<Revision>,
+}
+
+impl Follower {
+    /// Loads everything once. `clock` is the wall clock: secrets end by it.
+    ///
+    /// # Errors
+    /// See [`LoadError`]. Nothing is served from a part of the catalog: what waits for the rest would be given up.
+    pub async fn load(
+        catalog: Arc<dyn Catalog>,
+        vault: Arc<Vault>,
+        clock: fn() -> UnixMillis,
+    ) -> Result<(Follower, Followed), LoadError> {
+        let mut state = State::new(vault);
+        let now = clock();
+        let mut problems = Vec::new();
+        let mut apply = |change| problems.extend(state.apply(change, now));
+        let at = catalog.changes(Revision::NONE, &mut apply).await?;
+        if let Some(first) = problems.first() {
+            return Err(LoadError::Unusable {
+                count: problems.len(),
+                first: first.clone(),
+            });
+        }
+        state.finish(now);
+        let (registry, seen) = watch::channel(Arc::new(state.registry()));
+        let (applied, at_seen) = watch::channel(at);
+        let follower = Follower {
+            catalog,
+            state,
+            clock,
+            at,
+            registry,
+            applied,
+        };
+        let followed = Followed {
+            registry: seen,
+            applied: at_seen,
+        };
+        Ok((follower, followed))
+    }
+
+    /// Follows until `stop`.
+    pub async fn follow(mut self, stop: CancellationToken) {
+        let mut newest = self.catalog.newest();
+        let mut is_away = false;
+        loop {
+            match self.catch_up().await {
+                Ok(()) if is_away => {
+                    is_away = false;
+                    info!("the store answers again; its endpoints are in force");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        warn!("the endpoints in force stay, and changes wait: {error}");
+                    }
+                }
+            }
+            let pause = if is_away { AGAIN_AFTER } else { REST };
+            let next_end = self
+                .state
+                .next_end((self.clock)())
+                .unwrap_or(LOOK_MAX)
+                .min(LOOK_MAX);
+            let woken = async {
+                sleep(pause).await;
+                // A sender that is gone wakes nobody, and time goes on.
+                let changed = async {
+                    while newest
+                        .wait_for(|newest| is_away || *newest != self.at)
+                        .await
+                        .is_err()
+                    {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    () = changed => {}
+                    () = sleep(next_end) => {}
+                }
+            };
+            if stop.run_until_cancelled(woken).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Applies what has changed, and lets secrets end.
+    async fn catch_up(&mut self) -> Result<(), CatalogError> {
+        let now = (self.clock)();
+        let (state, mut told) = (&mut self.state, 0);
+        let mut apply = |change| {
+            told += 1;
+            if let Some(problem) = state.apply(change, now) {
+                error!("an endpoint stays as it was: {problem}");
+            }
+        };
+        let at = self.catalog.changes(self.at, &mut apply).await;
+        // What was told before an error is told again, and does no harm: but an "everything" that was cut short must not count.
+        let at = at.inspect_err(|_| self.state.forget_pending())?;
+        let is_changed = self.state.finish(now);
+        if told > 0 || is_changed {
+            self.registry.send_replace(Arc::new(self.state.registry()));
+        }
+        self.at = at;
+        self.applied
+            .send_if_modified(|applied| std::mem::replace(applied, at) != at);
+        Ok(())
+    }
+}

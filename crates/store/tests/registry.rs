@@ -1,0 +1,246 @@
+//! The registry follows the catalog.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use hooklane_store::catalog::{Address, Catalog, Document, Draft, Kind};
+use hooklane_store::items::{self, Application, Endpoint, EndpointSecrets, OldSecret};
+use hooklane_store::registry::{Followed, Follower, LoadError};
+use hooklane_store::sqlite::catalog::SqliteCatalog;
+use hooklane_store::vault::Vault;
+use hooklane_testkit::eventually;
+use hooklane_types::{ApplicationId, EndpointId, UnixMillis};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// A second's promise, three times.
+const SOON: Duration = Duration::from_secs(3);
+const NEW: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OLD: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+struct Site {
+    _directory: tempfile::TempDir,
+    catalog: Arc<dyn Catalog>,
+    vault: Arc<Vault>,
+    stop: CancellationToken,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Site {
+    fn new() -> Result<Site> {
+        let directory = tempfile::tempdir()?;
+        Ok(Site {
+            catalog: Arc::new(SqliteCatalog::open(directory.path())?),
+            _directory: directory,
+            vault: Arc::new(Vault::new([Vault::fresh_key().as_str()])?),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    async fn follow(&self) -> Result<Followed> {
+        let (follower, followed) = Follower::load(self.catalog.clone(), self.vault.clone(), now).await?;
+        tokio::spawn(follower.follow(self.stop.clone()));
+        Ok(followed)
+    }
+
+    async fn application(&self, id: &str, uid: Option<&str>) -> Result<Document> {
+        let item = Application {
+            name: "Acme".to_owned(),
+            metadata: BTreeMap::new(),
+        };
+        self.insert(Kind::Application, "org_a", id, uid, items::write(&item))
+            .await
+    }
+
+    async fn insert(
+        &self,
+        kind: Kind,
+        scope: &str,
+        id: &str,
+        uid: Option<&str>,
+        content: String,
+    ) -> Result<Document> {
+        let address = Address {
+            kind,
+            scope: scope.to_owned(),
+            id: id.to_owned(),
+        };
+        let uid = uid.map(str::to_owned);
+        Ok(self
+            .catalog
+            .insert(
+                Draft {
+                    address,
+                    uid,
+                    content,
+                },
+                now(),
+            )
+            .await?)
+    }
+
+    async fn endpoint(&self, id: &str, old: Vec<OldSecret>) -> Result<Document> {
+        let content = items::write(&self.item(id, old)?);
+        self.insert(Kind::Endpoint, "app_1", id, None, content).await
+    }
+
+    fn item(&self, id: &str, old: Vec<OldSecret>) -> Result<Endpoint> {
+        let secrets = EndpointSecrets {
+            current: NEW.to_owned(),
+            old,
+            headers: BTreeMap::new(),
+        };
+        Ok(Endpoint {
+            url: Url::parse("https://example.com/hook")?,
+            description: String::new(),
+            disabled: false,
+            event_types: None,
+            channels: None,
+            metadata: BTreeMap::new(),
+            sealed: secrets.seal(&self.vault, id),
+        })
+    }
+}
+
+/// How many secrets the endpoint signs with; none when there is no such endpoint.
+fn signatures(followed: &Followed, id: &str) -> Option<usize> {
+    let registry = followed.registry.borrow();
+    let endpoint = registry.endpoint(&EndpointId::parse(id).ok()?)?;
+    let signed = endpoint.signer.sign("msg_1", 1, b"{}");
+    let (_, value) = signed.into_iter().find(|(name, _)| *name == "svix-signature")?;
+    Some(value.split(' ').count())
+}
+
+async fn until_applied(followed: &mut Followed, document: &Document) -> Result<()> {
+    let applied = followed.applied.wait_for(|applied| *applied >= document.revision);
+    tokio::time::timeout(SOON, applied).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_change_is_in_force_within_a_second() -> Result<()> {
+    let site = Site::new()?;
+    let before = site.application("app_1", Some("acme")).await?;
+    let mut followed = site.follow().await?;
+    let (id, uid) = (ApplicationId::parse("app_1")?, ApplicationId::parse("acme")?);
+    ensure!(
+        followed.registry.borrow().resolve(&uid) == Some(&id),
+        "what was there is loaded"
+    );
+    ensure!(*followed.applied.borrow() == before.revision);
+
+    let endpoint = site.endpoint("ep_1", Vec::new()).await?;
+    until_applied(&mut followed, &endpoint).await?;
+    ensure!(
+        signatures(&followed, "ep_1") == Some(1),
+        "applied is said after it is in force"
+    );
+
+    let mut item: Endpoint = items::read(&endpoint)?;
+    item.disabled = true;
+    let endpoint = site
+        .catalog
+        .update(&endpoint, None, items::write(&item), now())
+        .await?;
+    until_applied(&mut followed, &endpoint).await?;
+    let known = followed
+        .registry
+        .borrow()
+        .endpoint(&EndpointId::parse("ep_1")?)
+        .cloned();
+    ensure!(known.context("there")?.disabled);
+
+    site.catalog.remove(&before.address, now()).await?;
+    eventually("the application to be gone with its endpoint", SOON, || async {
+        ensure!(signatures(&followed, "ep_1").is_none() && !followed.registry.borrow().knows(&uid));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_replaced_secret_signs_until_its_time() -> Result<()> {
+    let site = Site::new()?;
+    site.application("app_1", None).await?;
+    let until_ms = now().0 + 1_500;
+    let old = || {
+        vec![OldSecret {
+            text: OLD.to_owned(),
+            until_ms,
+        }]
+    };
+    // One that is loaded, and one that is told.
+    site.endpoint("ep_1", old()).await?;
+    let mut followed = site.follow().await?;
+    let told = site.endpoint("ep_2", old()).await?;
+    until_applied(&mut followed, &told).await?;
+    for id in ["ep_1", "ep_2"] {
+        ensure!(signatures(&followed, id) == Some(2), "{id}");
+    }
+    eventually("both to end", SOON + Duration::from_secs(2), || async {
+        let counts = [signatures(&followed, "ep_1"), signatures(&followed, "ep_2")];
+        ensure!(
+            counts.contains(&Some(2)) || now().0 >= until_ms,
+            "one ended early"
+        );
+        ensure!(counts == [Some(1), Some(1)]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn with_another_key_nothing_is_loaded() -> Result<()> {
+    let mut site = Site::new()?;
+    site.application("app_1", None).await?;
+    site.endpoint("ep_1", Vec::new()).await?;
+    site.endpoint("ep_2", Vec::new()).await?;
+    site.vault = Arc::new(Vault::new([Vault::fresh_key().as_str()])?);
+    let error = Follower::load(site.catalog.clone(), site.vault.clone(), now)
+        .await
+        .err();
+    let Some(LoadError::Unusable { count: 2, first }) = error else {
+        anyhow::bail!("{error:?}");
+    };
+    ensure!(
+        first.contains("ep_1") && first.contains("not among the keys"),
+        "{first}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_read_stays_as_it_was() -> Result<()> {
+    // Goal: somebody wrote it with another key; its deliveries go on.
+    let site = Site::new()?;
+    site.application("app_1", None).await?;
+    let endpoint = site.endpoint("ep_1", Vec::new()).await?;
+    let mut followed = site.follow().await?;
+    let foreign = Endpoint {
+        sealed: Vault::new([Vault::fresh_key().as_str()])?.seal("ep_1", "{}"),
+        ..items::read(&endpoint)?
+    };
+    for content in [items::write(&foreign), "{}".to_owned()] {
+        let read = site
+            .catalog
+            .get(Kind::Endpoint, "app_1", "ep_1")
+            .await?
+            .context("there")?;
+        let broken = site.catalog.update(&read, None, content, now()).await?;
+        until_applied(&mut followed, &broken).await?;
+        ensure!(signatures(&followed, "ep_1") == Some(1));
+    }
+    Ok(())
+}
