@@ -1,7 +1,8 @@
 //! Nothing outlives a test process, however it dies.
 //!
 //! `Drop` does not run after SIGKILL, nor for statics. So each test process has one watchdog: a shell that reads orders from
-//! a pipe and, at its end (the kernel closes the pipe with the process), kills the process groups and removes the directories that are still held. A parent-death
+//! a pipe and, at its end (the kernel closes the pipe with the process), kills the process groups that are still held, runs what it was told to, and removes
+//! the directories. A parent-death
 //! signal would not do: it fires when the *thread* that spawned ends, and tests spawn from threads that end early.
 
 use std::io::Write;
@@ -14,16 +15,18 @@ use anyhow::{Context, Result};
 
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
-groups=
+groups= commands=
 while read -r order value; do
   case $order in
     hold) groups="$groups $value" ;;
     free) kept=; for g in $groups; do [ "$g" = "$value" ] || kept="$kept $g"; done; groups=$kept ;;
     dir) set -- "$@" "$value" ;;
+    run) commands="$commands$value; " ;;
   esac
 done
 for g in $groups; do kill -9 "-$g" 2>/dev/null; done
 [ $# -eq 0 ] && exit 0
+eval "$commands"
 sleep 0.2; rm -rf -- "$@"
 # A killed process may still have been writing.
 sleep 1; rm -rf -- "$@"
@@ -61,6 +64,12 @@ pub(crate) fn ready() -> Result<()> {
 /// Removes the directory when this process ends (removing it earlier is fine).
 pub(crate) fn remove_at_end(dir: &Path) -> Result<()> {
     order(&format!("dir {}\n", dir.display()))
+}
+
+/// Runs a line of shell when this process ends, after the groups that are held were killed and before directories are removed. Only with
+/// [`remove_at_end`].
+pub(crate) fn run_at_end(command: &str) -> Result<()> {
+    order(&format!("run {command}\n"))
 }
 
 fn order(order: &str) -> Result<()> {
