@@ -3,10 +3,12 @@
 mod served;
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::Reply;
-use hooklane_testkit::eventually;
+use hooklane_testkit::{eventually, process};
+use rand::Rng;
 use served::{End, SOON, Stage, contents};
 
 const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
@@ -60,9 +62,9 @@ async fn a_damaged_or_foreign_directory_is_refused_by_every_command_and_not_touc
     )
     .await?;
     let mut newer = whole.clone();
-    newer[60..64].copy_from_slice(&2_u32.to_be_bytes());
+    newer[60..64].copy_from_slice(&3_u32.to_be_bytes());
     fs::write(&queue, newer)?;
-    refused(&stage, &all, &["has format 2", "use the newer version"]).await?;
+    refused(&stage, &all, &["has format 3", "use the newer version"]).await?;
     fs::write(&queue, "my notes")?;
     refused(
         &stage,
@@ -75,6 +77,16 @@ async fn a_damaged_or_foreign_directory_is_refused_by_every_command_and_not_touc
     let window = fs::read(&claims)?;
     fs::write(&claims, "my notes")?;
     refused(&stage, &[SERVE, CHECK], &["is not a window of claims"]).await?;
+    // The page of the ids themselves: found only by reading it.
+    let mut damaged = window.clone();
+    damaged[4096..8192].fill(0xa5);
+    fs::write(&claims, damaged)?;
+    refused(
+        &stage,
+        &[SERVE, CHECK],
+        &["claims.sqlite is damaged", "costs no event"],
+    )
+    .await?;
     fs::write(&claims, window)?;
     stage.ok(CHECK).await?;
     stage.receiver.script_with("/hook", |_| Reply::ok());
@@ -83,6 +95,128 @@ async fn a_damaged_or_foreign_directory_is_refused_by_every_command_and_not_touc
     stage
         .receiver
         .wait_until("all that waited", SOON, |log| log.by_webhook_id().len() == 60)
+        .await?;
+    serving.end(End::Terminate).await
+}
+
+/// Both files, as they lie there while nothing runs.
+fn copied(stage: &Stage) -> Result<[Vec<u8>; 2]> {
+    let read = |name| fs::read(stage.data().join(name));
+    Ok([read("queue.sqlite")?, read("claims.sqlite")?])
+}
+
+#[tokio::test]
+async fn claims_of_another_queue_or_another_copy_are_refused_and_not_touched() -> Result<()> {
+    // Goal: what waits is never taken for done. Method: an event waits in a copy of the queue, and is delivered after that copy was made; then
+    // the copy of the queue is put back beside newer ids, beside another directory's, and beside none.
+    let other = Stage::new("").await?;
+    other.serve().await?.end(End::Terminate).await?;
+    let [_, foreign] = copied(&other)?;
+    let stage = Stage::new("").await?;
+    stage.serve().await?.end(End::Terminate).await?;
+    let publish = ["publish", "--type", "a.b", "--id", "shell-1", "--payload", "{}"];
+    stage.ok(&publish).await?;
+    let [old_queue, old_claims] = copied(&stage)?;
+    let serving = stage.serve().await?;
+    stage
+        .counted(&serving, "hooklane_claims_saved_total", 1.0)
+        .await?;
+    serving.end(End::Terminate).await?;
+    let [queue, claims] = copied(&stage)?;
+    let (queue_file, claims_file) = (
+        stage.data().join("queue.sqlite"),
+        stage.data().join("claims.sqlite"),
+    );
+    let words = [
+        "claims.sqlite belongs to another queue, or to another copy of it",
+        "put back the one of the same copy",
+        "costs no event",
+    ];
+    let both = [SERVE, CHECK];
+
+    fs::write(&queue_file, &old_queue)?;
+    refused(&stage, &both, &words).await?;
+    fs::write(&claims_file, &foreign)?;
+    refused(&stage, &both, &words).await?;
+    fs::remove_file(&queue_file)?;
+    refused(&stage, &both, &words).await?;
+    ensure!(!queue_file.exists());
+    fs::write(&claims_file, &claims)?;
+    refused(&stage, &both, &words).await?;
+    // Commands that need the queue alone look at the queue alone.
+    fs::write(&queue_file, &old_queue)?;
+    stage.ok(STATUS).await?;
+    stage.ok(DEAD).await?;
+    refused(&stage, &both, &words).await?;
+
+    // With the ids of the same copy, and with none: the event that waits there is delivered again.
+    for claims in [Some(&old_claims), None] {
+        fs::write(&queue_file, &old_queue)?;
+        match claims {
+            Some(claims) => fs::write(&claims_file, claims)?,
+            None => fs::remove_file(&claims_file)?,
+        }
+        stage.ok(CHECK).await?;
+        stage.receiver.forget();
+        let serving = stage.serve().await?;
+        stage.receiver.wait_for(1, SOON).await?;
+        stage
+            .counted(&serving, "hooklane_claims_saved_total", 1.0)
+            .await?;
+        serving.end(End::Terminate).await?;
+    }
+    // The newer pair is one too.
+    fs::write(&queue_file, queue)?;
+    fs::write(&claims_file, claims)?;
+    stage.ok(CHECK).await?;
+    let serving = stage.serve().await?;
+    stage.publish(&serving, "default", "order-1").await?;
+    stage.receiver.wait_for(2, SOON).await?;
+    serving.end(End::Terminate).await
+}
+
+/// Starts and kills, from at once to 300 ms later; how many had not begun to listen.
+async fn killed_starts(stage: &Stage) -> Result<usize> {
+    let mut early = 0;
+    for n in 0..15 {
+        let process = process::hooklane()?.args(SERVE).cwd(stage.dir.path()).start()?;
+        let moment_ms = n * 20 + rand::rng().random_range(0..20);
+        tokio::time::sleep(Duration::from_millis(moment_ms)).await;
+        process.kill9().await?;
+        early += usize::from(!process.output().stdout().contains("listening on"));
+        stage
+            .ok(CHECK)
+            .await
+            .with_context(|| format!("killed after {moment_ms} ms"))?;
+    }
+    Ok(early)
+}
+
+#[tokio::test]
+async fn kill_9_at_any_moment_of_a_start_leaves_files_that_fit() -> Result<()> {
+    // Goal: from nothing, and with events that wait and ids that are kept; check is content after every kill, and so is the next start:
+    // no event is lost, and no id.
+    let stage = Stage::new("").await?;
+    let early = killed_starts(&stage).await?;
+    let serving = stage.serve().await?;
+    stage.publish(&serving, "default", "order-1").await?;
+    stage
+        .counted(&serving, "hooklane_claims_saved_total", 1.0)
+        .await?;
+    serving.end(End::Kill9).await?;
+    let publish = ["publish", "--type", "a.b", "--id", "shell-1", "--payload", "{}"];
+    stage.ok(&publish).await?;
+    let early = early + killed_starts(&stage).await?;
+    println!("30 starts, {early} killed before they listened");
+    ensure!(early > 1, "all kills came too late");
+    let serving = stage.serve().await?;
+    stage.publish(&serving, "default", "order-1").await?;
+    stage
+        .counted(&serving, "hooklane_events_duplicate_total", 1.0)
+        .await?;
+    stage
+        .receiver
+        .wait_until("both events", SOON, |log| log.by_webhook_id().len() == 2)
         .await?;
     serving.end(End::Terminate).await
 }

@@ -6,7 +6,7 @@ mod suite;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, LockedDirectory, OpenError};
 use hooklane_broker::{Broker, BrokerError, BrokerState, Destination, Queue, ShelfError, ShelfName};
 use hooklane_testkit::limit_files;
 use hooklane_types::UnixMillis;
@@ -67,12 +67,22 @@ async fn what_was_confirmed_outlives_a_disk_that_takes_nothing_and_acks_go_on() 
     a_shelf_tells_why_nothing_is_removed(&broker).await
 }
 
-/// A start while nothing can be written, and the room comes later.
+/// A start while nothing can be written, and the room comes later. Claims that fitted still do.
 fn opens_without_room(settings: &EmbeddedSettings) -> Result<EmbeddedBroker> {
+    let claims = LockedDirectory::lock(settings.clone())?
+        .open()?
+        .renew_stamp(None)?;
     limit_files(Some(1))?;
-    let broker = EmbeddedBroker::open(settings.clone());
+    let start = || {
+        let mut directory = LockedDirectory::lock(settings.clone())?.open()?;
+        let kept = directory.renew_stamp(Some(&claims))?;
+        Ok::<_, OpenError>((kept, directory.start()?))
+    };
+    let started = start();
     limit_files(None)?;
-    Ok(broker?)
+    let (kept, broker) = started?;
+    ensure!(kept == claims, "a stamp was written");
+    Ok(broker)
 }
 
 async fn a_shelf_tells_why_nothing_is_removed(broker: &EmbeddedBroker) -> Result<()> {

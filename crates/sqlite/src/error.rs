@@ -36,6 +36,14 @@ pub enum FileError {
         /// What to do.
         remedy: String,
     },
+    /// Ours and whole, and of another pair: see [`Stamps`](crate::Stamps).
+    #[error("{} belongs to another queue, or to another copy of it: put back the one of the same copy, or {remedy}", path.display())]
+    Unpaired {
+        /// The file.
+        path: PathBuf,
+        /// What to do instead.
+        remedy: String,
+    },
     /// The system refuses.
     #[error("cannot {doing} {}", path.display())]
     Io {

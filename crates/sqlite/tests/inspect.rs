@@ -4,13 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_sqlite::{FileError, Format};
+use hooklane_sqlite::{FileError, Format, Step};
 
 const FORMAT: Format = Format {
     what: "a test's file",
     file: "odd name?#%.sqlite",
     application_id: 0x7e57,
-    version: 2,
+    steps: &[Step {
+        probes: Vec::new,
+        statements: String::new,
+    }],
     schema: || "CREATE TABLE things (id INTEGER PRIMARY KEY, body BLOB);".to_owned(),
     probes: || vec!["SELECT id, body FROM things".to_owned()],
     if_damaged: "throw {} away",
@@ -28,7 +31,9 @@ fn contents(directory: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
 
 fn inspected(directory: &Path) -> Result<Result<Option<u64>, FileError>> {
     let before = contents(directory)?;
-    let found = FORMAT.inspect(directory);
+    let found = FORMAT
+        .inspect(directory)
+        .map(|found| found.map(|found| found.bytes()));
     ensure!(contents(directory)? == before, "it was changed: {found:?}");
     Ok(found)
 }
@@ -72,7 +77,7 @@ fn whatever_is_there_stays_as_it_is() -> Result<()> {
     let error = inspected(directory)?.err().context("cut off")?;
     ensure!(matches!(error, FileError::Corrupt { .. }), "{error}");
 
-    let newer = Format { version: 1, ..FORMAT };
+    let newer = Format { steps: &[], ..FORMAT };
     fs::write(&path, &whole)?;
     let error = newer.inspect(directory).err().context("newer")?;
     ensure!(

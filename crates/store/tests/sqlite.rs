@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_sqlite::FileError;
-use hooklane_store::sqlite::{DurableClaims, FILE};
+use hooklane_sqlite::{FileError, Stamp};
+use hooklane_store::sqlite::{DurableClaims, FILE, FoundClaims};
 use hooklane_store::{Claims, Verdict};
 use rusqlite::Connection;
 use suite::{claim, durable, settle};
@@ -130,8 +130,8 @@ async fn a_damaged_newer_or_foreign_file_is_refused_and_left_alone() -> Result<(
     let whole = fs::read(&path)?;
     let refused = |bytes: &[u8]| -> Result<FileError> {
         fs::write(&path, bytes)?;
-        let error = DurableClaims::open(directory.path(), 10, Default::default());
-        let error = error.err().context("it was opened")?;
+        let error = FoundClaims::look(directory.path());
+        let error = error.err().context("it was taken")?;
         ensure!(fs::read(&path)? == bytes, "it was changed: {error}");
         Ok(error)
     };
@@ -144,9 +144,9 @@ async fn a_damaged_newer_or_foreign_file_is_refused_and_left_alone() -> Result<(
         "{error}"
     );
     let mut newer = whole.clone();
-    newer[60..64].copy_from_slice(&2_u32.to_be_bytes());
+    newer[60..64].copy_from_slice(&3_u32.to_be_bytes());
     let error = refused(&newer)?;
-    ensure!(matches!(error, FileError::Newer { found: 2, .. }), "{error}");
+    ensure!(matches!(error, FileError::Newer { found: 3, .. }), "{error}");
     for foreign in [&b"my notes"[..], b""] {
         let error = refused(foreign)?;
         ensure!(matches!(error, FileError::Foreign { .. }), "{error}");
@@ -158,5 +158,70 @@ async fn a_damaged_newer_or_foreign_file_is_refused_and_left_alone() -> Result<(
     drop(connection);
     let error = refused(&fs::read(&path)?)?;
     ensure!(matches!(error, FileError::Corrupt { .. }), "{error}");
+    Ok(())
+}
+
+/// As version 1 wrote it: events 1 to 3 are settled, and the last of them stands in the log, as a kill leaves it.
+fn version_1(directory: &Path) -> Result<()> {
+    let made = tempfile::tempdir()?;
+    let connection = Connection::open(made.path().join(FILE))?;
+    connection.execute_batch(
+        "PRAGMA page_size = 4096;
+        BEGIN;
+        PRAGMA application_id = 0x484b4c43;
+        PRAGMA user_version = 1;
+        CREATE TABLE claims (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, settled_at_ms INTEGER NOT NULL);
+        COMMIT;
+        PRAGMA journal_mode = WAL;",
+    )?;
+    for (n, key) in VERSION_1_KEYS.into_iter().enumerate() {
+        connection.execute(
+            "INSERT INTO claims (key, settled_at_ms) VALUES (unhex(?1), 1700000000000)",
+            [key],
+        )?;
+        if n == 1 {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+    }
+    for name in [FILE, "claims.sqlite-wal"] {
+        fs::copy(made.path().join(name), directory.join(name))?;
+    }
+    Ok(())
+}
+
+/// Those of the suite's events 1 to 3, in hexadecimal.
+const VERSION_1_KEYS: [&str; 3] = [
+    "6271f57a567b6099a0c12dec574cd3f6",
+    "36f9457294c0aff0d7fa43ba40758ff8",
+    "6ced1b3e9b505221f011326c0a41cb8c",
+];
+
+#[tokio::test]
+async fn a_file_of_version_1_is_brought_up_to_date_and_keeps_its_window() -> Result<()> {
+    // Goal: what was settled then is a repeat now; the look before changes nothing; it fits a queue without a stamp, and no other.
+    let directory = tempfile::tempdir()?;
+    let directory = directory.path();
+    version_1(directory)?;
+    let files =
+        || -> Result<_> { Ok([FILE, "claims.sqlite-wal"].map(|name| fs::read(directory.join(name)).ok())) };
+    let before = files()?;
+    let found = FoundClaims::look(directory)?;
+    let file = found.file().context("there is one")?;
+    ensure!((file.version(), file.becomes()) == (1, Some(2)));
+    let error = found.belongs_to(None).err().context("no queue is there")?;
+    ensure!(matches!(error, FileError::Unpaired { .. }), "{error}");
+    ensure!(files()? == before, "a look changed it");
+    drop(found);
+    let stamp = Stamp::fresh()?;
+    for _ in 0..2 {
+        let claims = FoundClaims::look(directory)?.open(&stamp, 100, Default::default())?;
+        for n in 1..=3 {
+            ensure!(is_repeat(&claims, n).await?, "{n} was forgotten");
+        }
+        ensure!(!is_repeat(&claims, 4).await?);
+        claims.shut_down().await;
+        let found = FoundClaims::look(directory)?;
+        ensure!(found.stamp() == Some(&stamp) && found.file().is_some_and(|file| file.becomes().is_none()));
+    }
     Ok(())
 }

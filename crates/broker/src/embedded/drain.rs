@@ -9,8 +9,9 @@ use hooklane_policy::ladder;
 use hooklane_types::{Internal, RawMessage};
 
 use super::clock::{Clock, Host};
+use super::directory::{LockedDirectory, OpenDirectory, OpenError};
 use super::engine::index;
-use super::file::{self, FILE, OpenError};
+use super::file::FILE;
 use super::lock::DirectoryLock;
 use super::record;
 use super::reserve::Reserve;
@@ -99,7 +100,7 @@ impl Drain {
     /// # Errors
     /// See [`OpenError`]: `Held` while `hooklane serve` runs on it.
     pub fn open(settings: &EmbeddedSettings) -> Result<Drain, OpenError> {
-        let (connection, lock) = file::open(settings)?;
+        let OpenDirectory { connection, lock, .. } = LockedDirectory::lock(settings.clone())?.open()?;
         let path = settings.directory.join(FILE);
         let store = Store::new(connection, settings.names.clone(), settings.synchronous);
         let read = || -> Result<_, Trouble> {

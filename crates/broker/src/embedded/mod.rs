@@ -18,10 +18,12 @@
 //! - While the disk is full, the state is [`BrokerState::Blocked`], publishes wait for their deadline, and consuming and acks go
 //!   on, out of a reserve of 16 MiB that is put by for it; in memory, if even that does not suffice. It ends by itself within a
 //!   second or two of there being room, by others' space or because the queues were worked off.
+//! - A file of an older format is brought up to date when it is opened, and stays what it is if that fails.
 //! - Space is used again, and not given back: the file stays as large as the queues once were.
 
 mod clock;
 mod control;
+mod directory;
 mod drain;
 mod engine;
 mod file;
@@ -33,8 +35,9 @@ mod shelf;
 mod store;
 mod subscription;
 
+pub use directory::{FoundDirectory, LockedDirectory, OpenDirectory, OpenError, inspect};
 pub use drain::{Drain, DrainError, Taken, Waiting};
-pub use file::{FILE, FORMAT, Inspection, OpenError, inspect};
+pub use file::{FILE, FORMAT};
 pub use settings::{EVENTS_MESSAGES_MAX, EmbeddedSettings, REST_MAX, Synchronous};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,12 +96,20 @@ struct Inner {
 
 impl EmbeddedBroker {
     /// Opens the data directory, makes it if there is none, and starts the engine's thread. Reads the whole file once, to see
-    /// that it is sound. To be called where waiting for a disk does no harm.
+    /// that it is sound. To be called where waiting for a disk does no harm. [`LockedDirectory`] has the same in steps.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(settings: EmbeddedSettings) -> Result<EmbeddedBroker, OpenError> {
-        let (connection, lock) = file::open(&settings)?;
+        LockedDirectory::lock(settings)?.open()?.start()
+    }
+
+    fn start(directory: OpenDirectory) -> Result<EmbeddedBroker, OpenError> {
+        let OpenDirectory {
+            settings,
+            connection,
+            lock,
+        } = directory;
         let path = settings.directory.join(FILE);
         let directory = settings.directory.clone();
         let store = Store::new(connection, settings.names.clone(), settings.synchronous);

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use hooklane_policy::ladder::LEVELS_MS;
+use hooklane_sqlite::is_no_room;
 use hooklane_types::RawMessage;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, ToSql, ffi, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 
 use super::clock::{Host, Saved};
 use super::record::{self, Way};
@@ -35,19 +36,9 @@ pub(crate) enum Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Trouble {
         let words = error.to_string();
-        let Some(failure) = error.sqlite_error() else {
-            return Trouble::Broken(words);
-        };
-        match failure.code {
-            ErrorCode::DiskFull | ErrorCode::OutOfMemory | ErrorCode::DatabaseBusy | ErrorCode::ReadOnly => {
-                Trouble::NoRoom(words)
-            }
-            // A quota, a file size limit, or a file system that was made read-only. Not a failed fsync: what it has lost is
-            // not known, and a second one may succeed without having written anything.
-            ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
-                Trouble::NoRoom(words)
-            }
-            _ => Trouble::Broken(words),
+        match is_no_room(&error) {
+            true => Trouble::NoRoom(words),
+            false => Trouble::Broken(words),
         }
     }
 }

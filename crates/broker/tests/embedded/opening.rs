@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE, FORMAT, OpenError};
+use hooklane_broker::embedded::{
+    Drain, EmbeddedBroker, EmbeddedSettings, FILE, FORMAT, LockedDirectory, OpenError, inspect,
+};
 use hooklane_broker::{Broker, Destination, Queue};
-use hooklane_sqlite::FileError;
+use hooklane_sqlite::{FileError, Stamp};
 use rusqlite::Connection;
 
 use crate::suite::{PATIENCE, internal, next, options};
@@ -220,5 +222,118 @@ async fn what_lies_in_the_directory_is_for_its_owner_only() -> Result<()> {
     for name in [FILE, "queue.sqlite-wal", "queue.lock"] {
         ensure!(mode(&directory.join(name))? == 0o600, "{name}");
     }
+    Ok(())
+}
+
+/// As version 1 wrote it: two events and a dead letter, a delivery that is due, an event that was delivered twice; with the last of them in the
+/// log, as a kill leaves it.
+fn version_1(directory: &Path) -> Result<()> {
+    let made = tempfile::tempdir()?;
+    let connection = Connection::open(made.path().join(FILE))?;
+    connection.execute_batch(
+        "PRAGMA page_size = 4096;
+        BEGIN;
+        PRAGMA application_id = 0x484b4c51;
+        PRAGMA user_version = 1;
+        CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), next_seq INTEGER NOT NULL, now_ms INTEGER NOT NULL,
+            boot TEXT NOT NULL, uptime_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL);
+        CREATE TABLE queues (id INTEGER PRIMARY KEY, name TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+            mark INTEGER NOT NULL);
+        CREATE TABLE delayed (seq INTEGER PRIMARY KEY, level INTEGER NOT NULL, due_ms INTEGER NOT NULL, body BLOB NOT NULL);
+        CREATE INDEX delayed_due ON delayed (due_ms, level);
+        CREATE TABLE delivery_counts (queue INTEGER NOT NULL, seq INTEGER NOT NULL, deliveries INTEGER NOT NULL,
+            PRIMARY KEY (queue, seq)) WITHOUT ROWID;
+        CREATE TABLE probe (filler BLOB NOT NULL);
+        CREATE TABLE events (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        CREATE TABLE ordered (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        CREATE TABLE deliveries (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        CREATE TABLE suspects (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        CREATE TABLE dead (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        CREATE TABLE faults (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
+        INSERT INTO queues VALUES (0, 'events', 2, 10, 0), (1, 'ordered', 0, 0, 0), (2, 'deliveries', 0, 0, 0),
+            (3, 'suspects', 0, 0, 0), (4, 'dead', 1, 6, 0), (5, 'faults', 0, 0, 0);
+        COMMIT;
+        PRAGMA journal_mode = WAL;
+        INSERT INTO events VALUES (1, 0, NULL, CAST('first' AS BLOB));
+        INSERT INTO dead VALUES (2, 2, NULL, CAST('letter' AS BLOB));
+        INSERT INTO delayed VALUES (3, 0, 0, CAST('due' AS BLOB));",
+    )?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.execute_batch(
+        "INSERT INTO state VALUES (1, 5, 1, 'a boot', 1, 1);
+        INSERT INTO events VALUES (4, 0, NULL, CAST('again' AS BLOB));
+        INSERT INTO delivery_counts VALUES (0, 4, 2);",
+    )?;
+    for name in [FILE, "queue.sqlite-wal"] {
+        fs::copy(made.path().join(name), directory.join(name))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_of_version_1_is_brought_up_to_date_and_keeps_its_messages() -> Result<()> {
+    // Goal: the look before changes nothing; then everything is there, with its order and its count, also when it is opened again.
+    let directory = tempfile::tempdir()?;
+    let settings = EmbeddedSettings::new(directory.path());
+    version_1(directory.path())?;
+    let before = contents(directory.path())?;
+    let found = inspect(directory.path())?;
+    let queue = found.queue().context("a queue")?;
+    ensure!((queue.version(), queue.becomes()) == (1, Some(FORMAT)));
+    drop(found);
+    drop(LockedDirectory::lock(settings.clone())?);
+    ensure!(contents(directory.path())? == before, "a look changed it");
+    drop(EmbeddedBroker::open(settings.clone())?);
+    ensure!(
+        inspect(directory.path())?
+            .queue()
+            .is_some_and(|queue| queue.becomes().is_none())
+    );
+    let broker = EmbeddedBroker::open(settings)?;
+    let mut events = broker.consume(Queue::Events, options(2));
+    for (body, deliveries) in [("first", 0), ("again", 2)] {
+        let incoming = next(&mut events).await?;
+        ensure!(
+            incoming.message.body == body && incoming.delivery_count == deliveries,
+            "{:?}, {}",
+            incoming.message.body,
+            incoming.delivery_count
+        );
+        incoming.ack.ack().await?;
+    }
+    let mut deliveries = broker.consume(Queue::Deliveries, options(2));
+    let incoming = next(&mut deliveries).await?;
+    ensure!(incoming.message.body == "due");
+    incoming.ack.ack().await?;
+    ensure!(broker.depth(Queue::Dead).await?.messages == 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_start_with_claims_renews_the_stamp() -> Result<()> {
+    // Goal: a new queue fits nothing that was there before; opening, draining and looking leave stamps alone; and a start that ended before it
+    // wrote to the claims leaves a queue that still fits them.
+    let directory = tempfile::tempdir()?;
+    let settings = EmbeddedSettings::new(directory.path());
+    drop(EmbeddedBroker::open(settings.clone())?);
+    let stamps = || -> Result<_> { inspect(directory.path())?.stamps().cloned().context("stamps") };
+    let born = stamps()?;
+    ensure!(!born.fit(&Stamp::fresh()?));
+    drop(EmbeddedBroker::open(settings.clone())?);
+    drop(Drain::open(&settings)?);
+    drop(LockedDirectory::lock(settings.clone())?.open()?);
+    ensure!(stamps()? == born);
+    let first = LockedDirectory::lock(settings.clone())?
+        .open()?
+        .renew_stamp(None)?;
+    ensure!(stamps()?.fit(&first) && stamps()? != born);
+    let second = LockedDirectory::lock(settings.clone())?
+        .open()?
+        .renew_stamp(Some(&first))?;
+    ensure!(stamps()?.fit(&first) && stamps()?.fit(&second) && first != second);
+    let third = LockedDirectory::lock(settings)?
+        .open()?
+        .renew_stamp(Some(&first))?;
+    ensure!(stamps()?.fit(&first) && stamps()?.fit(&third) && !stamps()?.fit(&second));
     Ok(())
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE};
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE, LockedDirectory};
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role as BrokerRole};
 use hooklane_broker::socket::SocketBroker;
 use hooklane_broker::topology::Names;
 use hooklane_broker::{SharedBroker, Shelves};
+use hooklane_store::sqlite::{self, DurableClaims, FoundClaims};
 use hooklane_telemetry::Metrics;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,11 +94,40 @@ pub fn embedded(
     Ok(embedded)
 }
 
-/// Opens it: the whole file is read once. From then on a write beyond a limit of the system (`ulimit -f`, `LimitFSIZE=`) fails as one on a
-/// full disk does, where its signal would end the process.
+/// Opens it: the whole file is read once.
 pub async fn open(settings: EmbeddedSettings) -> anyhow::Result<EmbeddedBroker> {
+    bear_a_full_disk()?;
+    Ok(tokio::task::spawn_blocking(move || EmbeddedBroker::open(settings)).await??)
+}
+
+/// From now on a write beyond a limit of the system (`ulimit -f`, `LimitFSIZE=`) fails as one on a full disk does, where its signal would end
+/// the process.
+fn bear_a_full_disk() -> anyhow::Result<()> {
     // The handler stays when what it would tell is dropped.
     let handled = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
     drop(handled.context("signals cannot be handled")?);
-    Ok(tokio::task::spawn_blocking(move || EmbeddedBroker::open(settings)).await??)
+    Ok(())
+}
+
+/// Opens it with its claims: both files are read before either is changed.
+pub async fn open_with_claims(
+    settings: EmbeddedSettings,
+    claim_entries_max: usize,
+) -> anyhow::Result<(EmbeddedBroker, DurableClaims)> {
+    bear_a_full_disk()?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let (directory, metrics) = (settings.directory.clone(), settings.metrics.clone());
+        // Before anything is made beside it.
+        sqlite::find(&directory)?;
+        let queue = LockedDirectory::lock(settings)?;
+        let claims = FoundClaims::look(&directory)?;
+        claims.belongs_to(queue.stamps())?;
+        let mut queue = queue.open()?;
+        // The queue first: whatever ends the process here, its claims still fit.
+        let stamp = queue.renew_stamp(claims.stamp())?;
+        let claims = claims.open(&stamp, claim_entries_max, metrics)?;
+        // Only now does anything happen in the queue.
+        anyhow::Ok((queue.start()?, claims))
+    });
+    opened.await?
 }

@@ -10,13 +10,12 @@ use clap::Args;
 use futures_util::TryFutureExt;
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
-use hooklane_store::sqlite::{self, DurableClaims};
 use hooklane_telemetry::Metrics;
 use tokio::net::UnixListener;
 
 use super::flags::{SettingsFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
-use super::reach::{embedded, open, socket_path};
+use super::reach::{embedded, open_with_claims, socket_path};
 use super::service::{announce, essentials, listen, run_beside};
 use super::{block_on, usage};
 use crate::settings::watch::Watch;
@@ -66,11 +65,9 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
         .context("[egress] does not make a client")?;
     let data_dir = loaded.settings.embedded.data_dir.clone();
-    // Refused before anything is made beside it.
-    sqlite::find(&data_dir)?;
-    let queue = open(embedded(&loaded.settings, "hooklane serve", metrics.clone())?).await?;
-    let broker = queue.shared();
-    let claims = open_claims(&data_dir, dispatcher.claim_entries_max, metrics.clone()).await?;
+    let opens = embedded(&loaded.settings, "hooklane serve", metrics.clone())?;
+    let (queue, claims) = open_with_claims(opens, dispatcher.claim_entries_max).await?;
+    let (broker, claims) = (queue.shared(), Arc::new(claims));
     let socket = socket_path(&data_dir);
     let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let signals = signals(&ingest.settings);
@@ -115,18 +112,6 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     claims.shut_down().await;
     broker.shut_down().await;
     result
-}
-
-/// The window that outlives the process. The whole file is read once.
-async fn open_claims(
-    directory: &Path,
-    entries_max: usize,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<Arc<DurableClaims>> {
-    let directory = directory.to_owned();
-    let opened =
-        tokio::task::spawn_blocking(move || DurableClaims::open(&directory, entries_max, metrics)).await?;
-    Ok(Arc::new(opened?))
 }
 
 /// Listens for the commands of a second terminal. The directory's lock is ours: a socket that lies there is nobody's.

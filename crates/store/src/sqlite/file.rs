@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hooklane_sqlite::{FileError, Format};
+use hooklane_sqlite::{FileError, Format, Stamp, Step};
 use rusqlite::{Connection, params};
 
 use crate::key::{KEY_BYTES, Key};
@@ -15,14 +15,18 @@ pub(crate) const CLAIMS: Format = Format {
     file: FILE,
     // "HKLC"
     application_id: 0x484b_4c43,
-    version: 1,
-    schema: || {
-        "CREATE TABLE claims (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, settled_at_ms INTEGER NOT NULL);"
-            .to_owned()
-    },
-    probes: || vec!["SELECT seq, key, settled_at_ms FROM claims".to_owned()],
+    // Version 2: a stamp.
+    steps: &[Step {
+        probes: || vec![CLAIMS_PROBE.to_owned()],
+        statements: || Stamp::SCHEMA.to_owned(),
+    }],
+    schema: || format!("{CLAIMS_SCHEMA} {}", Stamp::SCHEMA),
+    probes: || vec![CLAIMS_PROBE.to_owned(), Stamp::PROBE.to_owned()],
     if_damaged: "move {} and its -wal away: it costs no event, only that repeats of what was published before are delivered once more",
 };
+const CLAIMS_SCHEMA: &str =
+    "CREATE TABLE claims (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, settled_at_ms INTEGER NOT NULL);";
+const CLAIMS_PROBE: &str = "SELECT seq, key, settled_at_ms FROM claims";
 
 /// Pages in the log from which on it is written back into the file: 2 MiB.
 const CHECKPOINT_PAGES: i64 = 512;
@@ -55,9 +59,12 @@ pub(crate) struct ClaimsFile {
 }
 
 impl ClaimsFile {
-    /// Opens it, makes it if there is none.
-    pub(crate) fn open(directory: &Path, entries_max: usize) -> Result<ClaimsFile, FileError> {
-        let connection = CLAIMS.open(directory)?;
+    /// Takes what was opened.
+    pub(crate) fn new(
+        connection: Connection,
+        directory: &Path,
+        entries_max: usize,
+    ) -> Result<ClaimsFile, FileError> {
         let set_up = || -> rusqlite::Result<(i64, i64)> {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
@@ -65,7 +72,7 @@ impl ClaimsFile {
             let sql = "SELECT ifnull(min(seq), 1), ifnull(max(seq), 0) FROM claims";
             connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
         };
-        let (oldest, newest) = set_up().map_err(|source| unreadable(directory, source))?;
+        let (oldest, newest) = set_up().map_err(|error| CLAIMS.failed("read", directory, error))?;
         Ok(ClaimsFile {
             connection,
             directory: directory.to_owned(),
@@ -73,6 +80,16 @@ impl ClaimsFile {
             oldest,
             newest,
         })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> PathBuf {
+        CLAIMS.path(&self.directory)
+    }
+
+    /// The window's length.
+    pub(crate) fn entries_max(&self) -> usize {
+        usize::try_from(self.entries_max).unwrap_or(usize::MAX)
     }
 
     /// Calls `each` for what belongs to the window, oldest first, with the wall clock's time of its settling.
@@ -86,7 +103,7 @@ impl ClaimsFile {
             }
             Ok(())
         };
-        read().map_err(|source| unreadable(&self.directory, source))
+        read().map_err(|error| CLAIMS.failed("read", &self.directory, error))
     }
 
     /// Writes settled events, all or none; what has left the window goes.
@@ -135,19 +152,5 @@ impl ClaimsFile {
         self.connection
             .prepare_cached(sql)?
             .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
-    }
-}
-
-fn unreadable(directory: &Path, source: rusqlite::Error) -> FileError {
-    match source {
-        // A row that is not as we write it.
-        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
-            CLAIMS.damaged(directory, source.to_string())
-        }
-        source => FileError::Storage {
-            doing: "read",
-            path: CLAIMS.path(directory),
-            source,
-        },
     }
 }

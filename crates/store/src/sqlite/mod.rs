@@ -8,9 +8,11 @@
 //!   some 10,000 events under load), of which the system has written most within 30 s. Repeats of those are delivered, under the same id.
 //! - While the disk takes nothing, or has less than 32 MiB left, which the queue needs more, claims wait in memory (100,000 of them), and nobody
 //!   waits for them. They are written when there is room again.
+//! - The file belongs to one queue ([`FoundClaims::belongs_to`]): beside an older copy of it, what waits there could be taken for settled.
 
 pub mod catalog;
 mod file;
+mod found;
 mod writer;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, EventId};
 
 pub use file::FILE;
+pub use found::FoundClaims;
 
 use self::file::{CLAIMS, ClaimsFile};
 use self::writer::{Writer, wall_ms};
@@ -47,36 +50,19 @@ pub fn find(directory: &Path) -> Result<bool, FileError> {
     CLAIMS.find(directory)
 }
 
-/// Size of the directory's file of claims with its log, in bytes, when it is whole; none when there is none. Changes nothing. Nobody else may
-/// have it open.
-///
-/// # Errors
-/// What opening it would end with.
-pub fn inspect(directory: &Path) -> Result<Option<u64>, FileError> {
-    CLAIMS.inspect(directory)
-}
-
 impl DurableClaims {
-    /// Opens the file, makes it if there is none, and starts the thread that writes to it. The caller holds the directory's lock. To be
-    /// called where waiting for a disk does no harm: the whole file is read.
-    ///
-    /// # Errors
-    /// See [`FileError`].
-    pub fn open(
-        directory: &Path,
-        entries_max: usize,
-        metrics: Arc<Metrics>,
-    ) -> Result<DurableClaims, FileError> {
-        let file = ClaimsFile::open(directory, entries_max)?;
-        let claims = ProcessClaims::new(entries_max);
+    /// Reads the window, and starts the thread that writes to the file.
+    fn start(file: ClaimsFile, metrics: Arc<Metrics>) -> Result<DurableClaims, FileError> {
+        let claims = ProcessClaims::new(file.entries_max());
         let now_ms = wall_ms();
         // A clock that was set back makes nothing younger than new.
         file.read(|key, at_ms| {
             claims.lock().restore(key, at_ms.saturating_sub(now_ms).min(0));
         })?;
+        let path = file.path();
         let writer = Writer::start(file, metrics).map_err(|source| FileError::Io {
             doing: "start a thread for",
-            path: CLAIMS.path(directory),
+            path,
             source,
         })?;
         Ok(DurableClaims { claims, writer })

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use hooklane_store::sqlite::DurableClaims;
+use hooklane_sqlite::Stamp;
+use hooklane_store::sqlite::{DurableClaims, FoundClaims};
 use hooklane_store::{ClaimWindow, Claims, Verdict};
 use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, EventId, ProducerId};
@@ -19,13 +20,14 @@ pub fn ids(n: u32) -> (ApplicationId, EventId) {
     (application, event)
 }
 
-/// The claims of a directory.
+/// The claims of a directory, whatever queue they belong to.
 pub fn durable(directory: &Path, entries_max: usize) -> Result<DurableClaims> {
-    Ok(DurableClaims::open(
-        directory,
-        entries_max,
-        Arc::new(Metrics::new()),
-    )?)
+    opened(directory, entries_max, Arc::new(Metrics::new()))
+}
+
+pub fn opened(directory: &Path, entries_max: usize, metrics: Arc<Metrics>) -> Result<DurableClaims> {
+    let found = FoundClaims::look(directory)?;
+    Ok(found.open(&Stamp::fresh()?, entries_max, metrics)?)
 }
 
 /// Claims event `n` at the time `n`, in milliseconds.

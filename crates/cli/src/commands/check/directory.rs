@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hooklane_broker::embedded::{self, OpenError, Synchronous};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict};
-use hooklane_store::sqlite;
+use hooklane_sqlite::{FileError, Inspection, Stamps};
+use hooklane_store::sqlite::{self, FoundClaims};
 use rustix::fs::{Access, access, statvfs};
 
 use crate::settings::EmbeddedSection;
@@ -61,17 +62,12 @@ fn files(directory: &Path) -> Vec<Finding> {
         let what = format!("data directory {shown}: there is none yet, `hooklane serve` makes it");
         return vec![ok(what)];
     }
-    let claims = sqlite::inspect(directory);
-    let size = |name: &str, bytes: Option<u64>| match bytes {
-        None => format!("no {name} yet"),
-        Some(bytes) => format!("{name} is whole, {:.1} MiB", bytes as f64 / MIB as f64),
-    };
     let mut findings = Vec::new();
-    match claims {
+    match claims(directory, queue.stamps()) {
         Ok(claims) => findings.push(ok(format!(
             "data directory {shown}: in use by nobody; {}; {}",
-            size(embedded::FILE, queue.bytes),
-            size(sqlite::FILE, claims)
+            file(embedded::FILE, queue.queue()),
+            file(sqlite::FILE, claims.file())
         ))),
         Err(error) => findings.push(problem(error)),
     }
@@ -83,6 +79,25 @@ fn files(directory: &Path) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The claims, which belong to the queue.
+fn claims(directory: &Path, queue: Option<&Stamps>) -> Result<FoundClaims, FileError> {
+    let found = FoundClaims::look(directory)?;
+    found.belongs_to(queue)?;
+    Ok(found)
+}
+
+fn file(name: &str, found: Option<&Inspection>) -> String {
+    let Some(found) = found else {
+        return format!("no {name} yet");
+    };
+    let mib = found.bytes() as f64 / MIB as f64;
+    let older = found.becomes().map_or_else(String::new, |newer| {
+        let older = found.version();
+        format!(" (format {older}: it is brought up to format {newer} when it is opened)")
+    });
+    format!("{name} is whole, {mib:.1} MiB{older}")
 }
 
 /// The disk that it lies on, or will lie on.

@@ -15,7 +15,7 @@ const STORE: Format = Format {
     file: FILE,
     // "HKLS"
     application_id: 0x484b_4c53,
-    version: 1,
+    steps: &[],
     schema,
     probes,
     if_damaged: "restore it and its -wal from a copy, or see what `sqlite3 {} .recover` finds",
@@ -35,7 +35,7 @@ pub fn find(directory: &Path) -> Result<bool, FileError> {
 /// # Errors
 /// What opening it would end with.
 pub fn inspect(directory: &Path) -> Result<Option<u64>, FileError> {
-    STORE.inspect(directory)
+    Ok(STORE.inspect(directory)?.map(|found| found.bytes()))
 }
 
 /// Opens it, and says at which revision it is.
