@@ -258,6 +258,30 @@ async fn init_with_a_url_writes_a_file_that_is_ready() {
     assert!(!dir.path().join("third.toml").exists());
 }
 
+/// Goal: an `init` that fails half way leaves nothing that blocks the next one, whichever of its two files cannot be made.
+#[tokio::test]
+async fn init_that_fails_leaves_nothing_in_the_way_of_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_secret = ["init", "--secret-file", "none/webhook.secret"];
+    let no_settings = ["init", "none/hooklane.toml", "--secret-file", "webhook.secret"];
+    for arguments in [&no_secret[..], &no_settings] {
+        let ended = run(dir.path(), arguments).await;
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("none/"), "{}", ended.stderr);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?}");
+    }
+    let again = run(dir.path(), &["init", "--secret-file", "webhook.secret"]).await;
+    assert!(again.status.success(), "{}", again.stderr);
+    // A file that is there already: no secret is made for it, and one that is there stays.
+    let secret = fs::read(dir.path().join("webhook.secret")).unwrap();
+    for file in ["webhook.secret", "other.secret"] {
+        let ended = run(dir.path(), &["init", "--secret-file", file]).await;
+        assert!(ended.stderr.contains("stays as it is"), "{}", ended.stderr);
+    }
+    assert_eq!(fs::read(dir.path().join("webhook.secret")).unwrap(), secret);
+    assert!(!dir.path().join("other.secret").exists());
+}
+
 #[tokio::test]
 async fn topology_prints_names_arguments_and_rights() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
 //! `hooklane init`
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use url::{Host, Url};
 
@@ -41,17 +41,26 @@ pub struct Init {
 }
 
 impl Init {
-    /// Writes the file; one that is there stays as it is.
+    /// Writes the file; one that is there stays as it is. When it fails, it leaves nothing behind that would be in the next one's way.
     pub fn run(self) -> anyhow::Result<()> {
         let shown = self.path.display();
         let text = self.text()?;
-        let Some(mut file) = create(&self.path)? else {
-            bail!("{shown} is there already, and stays as it is: name another file, or move it away");
+        let there =
+            || anyhow!("{shown} is there already, and stays as it is: name another file, or move it away");
+        if self.path.symlink_metadata().is_ok() {
+            return Err(there());
+        }
+        let secret = match &self.secret_file {
+            Some(path) => create(path, &format!("{}\n", fresh()?.expose()))?,
+            None => None,
         };
-        file.write_all(text.as_bytes())
-            .with_context(|| format!("{shown} cannot be written"))?;
-        if let Some(path) = &self.secret_file {
-            make_secret(path)?;
+        match create(&self.path, &text)? {
+            Some(settings) => settings.keep(),
+            None => return Err(there()),
+        }
+        // One that was there stays as it is.
+        if let Some(secret) = secret {
+            secret.keep();
         }
         let next = match self.url {
             Some(_) => "run `hooklane serve`",
@@ -119,27 +128,42 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
 }
 
-/// A new file for its owner only; None when there is one.
-fn create(path: &Path) -> anyhow::Result<Option<File>> {
+/// A file that this run made, removed again unless it is kept.
+struct Made<'a> {
+    path: &'a Path,
+    is_kept: bool,
+}
+
+impl Made<'_> {
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // Whatever is in the way is told by the error that led here.
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}
+
+/// A new file for its owner only, with this text; None when there is one.
+fn create<'a>(path: &'a Path, text: &str) -> anyhow::Result<Option<Made<'a>>> {
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(FILE_MODE)
         .open(path);
-    match opened {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-        opened => opened
-            .map(Some)
-            .with_context(|| format!("{} cannot be written", path.display())),
-    }
-}
-
-/// One that is there stays as it is.
-fn make_secret(path: &Path) -> anyhow::Result<()> {
-    let Some(mut file) = create(path)? else {
-        return Ok(());
+    let cannot = || format!("{} cannot be written", path.display());
+    let mut file = match opened {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+        opened => opened.with_context(cannot)?,
     };
-    writeln!(file, "{}", fresh()?.expose()).with_context(|| format!("{} cannot be written", path.display()))
+    let made = Made { path, is_kept: false };
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    Ok(Some(made))
 }
 
 fn with_secret(text: &str) -> anyhow::Result<String> {
