@@ -15,6 +15,7 @@ on_both!(
     http_refusals_name_the_field,
     cloud_events_arrive_in_both_modes_over_http,
     the_shell_publishes_one_event_and_a_file_of_lines,
+    what_publish_prints_is_the_webhook_id,
 );
 
 /// The first fenced block of a document whose first line names this file.
@@ -292,6 +293,35 @@ async fn the_shell_publishes_one_event_and_a_file_of_lines(on: On) -> Result<()>
         .collect();
     assert!(bodies.iter().any(|body| body == "{ \"n\":499.0 }"));
     assert!(bodies.iter().any(|body| body == "{\"n\": 1.0}"));
+    Ok(())
+}
+
+async fn what_publish_prints_is_the_webhook_id(on: On) -> Result<()> {
+    // Goal: by either way, with an id of the producer's and without, the id that is printed is the one that arrives.
+    let stage = with_one_endpoint(on).await?;
+    let ingest = stage.ingest().await?;
+    let _dispatcher = stage.dispatcher().await?;
+    let http = ["--via", &ingest.url];
+    let http_id = ["--via", &ingest.url, "--id", "order-2"];
+    let ways: [&[&str]; 5] = [&[], &[], &["--id", "order-1"], &http, &http_id];
+    let mut printed = Vec::new();
+    for (n, way) in ways.iter().enumerate() {
+        let payload = format!("{{\"n\": {n}}}");
+        let id = stage.publish("a.b", &payload, way).await?;
+        printed.push((bytes::Bytes::from(payload), id.trim().to_owned()));
+    }
+    stage.receiver.wait_for(ways.len() as u64, SOON).await?;
+    let mut arrived: Vec<_> = stage
+        .receiver
+        .received()
+        .into_iter()
+        .map(|request| {
+            let id = request.webhook_id().unwrap_or_default().to_owned();
+            (request.body, id)
+        })
+        .collect();
+    arrived.sort();
+    assert_eq!(printed, arrived);
     Ok(())
 }
 

@@ -97,11 +97,20 @@ enum Way {
 }
 
 impl Way {
-    /// Publishes; returns what is known of the event's id.
-    async fn publish(&self, event: NewEvent) -> anyhow::Result<Option<String>> {
+    /// Publishes, and returns the event's id.
+    async fn publish_named(&self, event: NewEvent) -> anyhow::Result<String> {
+        match self {
+            Way::Amqp(amqp) => amqp.publish_named(event).await,
+            Way::Http(http) => http.publish(event).await,
+        }
+    }
+
+    /// Publishes one of many: over AMQP one without an id stays without, for ids of ours would push those of producers out of the
+    /// idempotency window.
+    async fn publish(&self, event: NewEvent) -> anyhow::Result<()> {
         match self {
             Way::Amqp(amqp) => amqp.publish(event).await,
-            Way::Http(http) => http.publish(event).await,
+            Way::Http(http) => http.publish(event).await.map(drop),
         }
     }
 
@@ -159,7 +168,7 @@ impl Publish {
             )?)
         };
         let result = match (event, &self.lines) {
-            (Some(event), _) => one(&way, event).await,
+            (Some(event), _) => way.publish_named(event).await.and_then(print::line),
             (None, Some(path)) => lines::publish(&way, path, &application, self.from_line).await,
             (None, None) => Err(usage("give --type with --payload or --file, or --lines")),
         };
@@ -199,13 +208,6 @@ impl Publish {
             content_type,
             payload,
         })
-    }
-}
-
-async fn one(way: &Way, event: NewEvent) -> anyhow::Result<()> {
-    match way.publish(event).await? {
-        Some(id) => print::line(id),
-        None => print::line("accepted; its id is given by the dispatcher"),
     }
 }
 

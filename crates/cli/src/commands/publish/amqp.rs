@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hooklane_broker::{Destination, Outgoing, SharedBroker};
-use hooklane_types::{EventId, HeaderValue, Properties};
+use hooklane_types::{EventId, HeaderValue, ProducerId, Properties};
 
 use super::NewEvent;
 use crate::commands::now;
@@ -30,12 +30,21 @@ impl Amqp {
         })
     }
 
-    /// Publishes, and waits for the confirm. The id is known where the event has a producer's id.
-    pub async fn publish(&self, event: NewEvent) -> anyhow::Result<Option<String>> {
-        let id = event
-            .id
-            .as_ref()
-            .map(|id| EventId::derived(&event.application, None, id).to_string());
+    /// Publishes under an id that is known here, and returns the event's. A dispatcher derives it from the producer's id, so an event
+    /// without one gets a fresh one.
+    pub async fn publish_named(&self, mut event: NewEvent) -> anyhow::Result<String> {
+        let producer_id = match event.id.take() {
+            Some(id) => id,
+            None => ProducerId::parse(EventId::fresh(now(), rand::random()).as_str())?,
+        };
+        let id = EventId::derived(&event.application, None, &producer_id).to_string();
+        event.id = Some(producer_id);
+        self.publish(event).await?;
+        Ok(id)
+    }
+
+    /// Publishes, and waits for the confirm.
+    pub async fn publish(&self, event: NewEvent) -> anyhow::Result<()> {
         let properties = Properties {
             content_type: Some(event.content_type),
             message_id: event.id.as_ref().map(|id| id.as_str().to_owned()),
@@ -59,8 +68,7 @@ impl Amqp {
             .await
             .context(
                 "not accepted by the broker (`hooklane check` looks at the connection, rights and topology)",
-            )?;
-        Ok(id)
+            )
     }
 
     /// Closes the connection.

@@ -61,7 +61,7 @@ impl Http {
 
     /// Publishes, and returns the event's id. An event with an id of its own is tried again while ingest is busy: a repeat is
     /// harmless.
-    pub async fn publish(&self, event: NewEvent) -> anyhow::Result<Option<String>> {
+    pub async fn publish(&self, event: NewEvent) -> anyhow::Result<String> {
         let payload = String::from_utf8(event.payload).context("over HTTP a payload is JSON text")?;
         let payload = RawValue::from_string(payload).context("over HTTP a payload is JSON text")?;
         let body = serde_json::to_vec(&Body {
@@ -81,7 +81,7 @@ impl Http {
             if status.is_success() {
                 let accepted: Accepted =
                     serde_json::from_str(&text).context("the answer names no event id")?;
-                return Ok(Some(accepted.id));
+                return Ok(accepted.id);
             }
             let is_busy = matches!(
                 status,
