@@ -270,7 +270,8 @@ impl Drain {
         Ok(())
     }
 
-    /// All of it or nothing.
+    /// All of it or nothing. What is committed is so whatever the checkpoint after it says: the log grows meanwhile, and the next commit
+    /// says whether it still can.
     fn transact(&mut self, work: impl FnOnce(&mut Drain) -> Result<(), Trouble>) -> Result<(), Trouble> {
         let before = (self.tallies, self.delayed);
         self.store.begin(true)?;
@@ -282,7 +283,10 @@ impl Drain {
             (self.tallies, self.delayed) = before;
             return done;
         }
-        self.store.checkpoint_if_long()
+        if let Err(trouble) = self.store.checkpoint_if_long() {
+            tracing::warn!(?trouble, "the log cannot be written back into the file and grows");
+        }
+        Ok(())
     }
 
     fn explain(&self, trouble: Trouble) -> DrainError {
