@@ -188,3 +188,16 @@ async fn what_stands_in_the_way_is_named() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stop_as_soon_as_it_listens_is_an_orderly_one() -> Result<()> {
+    // Goal: who reads that it listens may stop it at once, and it ends as promised. Method: five starts of each of eight, which compete.
+    let stops = (0..8).map(|_| async {
+        let stage = Stage::new("").await?;
+        for _ in 0..5 {
+            stage.serve().await?.end(End::Terminate).await?;
+        }
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(stops).await.map(drop)
+}

@@ -58,7 +58,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = Signals::default();
     let (watch, registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
-    let mut tasks = essentials(&signals, &broker, watch);
+    let mut tasks = essentials(&signals, &broker, watch)?;
     announce(&listener, "http")?;
     tasks.spawn(operations(
         listener,

@@ -68,7 +68,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = signals(&section.settings);
     let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
-    let tasks = essentials(&signals, &broker, watch);
+    let tasks = essentials(&signals, &broker, watch)?;
     announce(&listener, scheme(&section.settings))?;
     let service = hooklane_ingest::run(
         section.settings,

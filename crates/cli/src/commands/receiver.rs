@@ -130,10 +130,10 @@ async fn serve(listen: SocketAddr, verifier: Option<Verifier>, script: Script) -
         }
         reply
     });
-    print::line(format_args!("listening on {}", receiver.url("")))?;
     let signals = Signals::default();
     let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow());
+    tasks.spawn(signals.clone().follow()?);
+    print::line(format_args!("listening on {}", receiver.url("")))?;
     let stop = signals.stop.clone();
     let stopped = async move {
         stop.cancelled().await;

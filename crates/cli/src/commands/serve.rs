@@ -72,7 +72,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let signals = signals(&ingest.settings);
     let (watch, registry) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
-    let mut tasks = essentials(&signals, &broker, watch);
+    let mut tasks = essentials(&signals, &broker, watch)?;
     let serving =
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {

@@ -66,46 +66,55 @@ impl Signals {
         }
     }
 
-    /// Follows signals until the second one to end came.
+    /// Follows signals until the second one to end came. They are handled from now on, not only once the future is polled.
     ///
     /// # Errors
     /// When the system refuses a handler.
-    pub async fn follow(self) -> anyhow::Result<()> {
+    pub fn follow(self) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
         let refused = "signals cannot be handled";
         let mut terminate = signal(SignalKind::terminate()).context(refused)?;
         let mut interrupt = signal(SignalKind::interrupt()).context(refused)?;
         let mut hang_up = signal(SignalKind::hangup()).context(refused)?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hang_up.recv() => {
-                    self.reload.notify_one();
-                    if let Some(tls) = &self.reload_tls {
-                        tls.notify_one();
+        Ok(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hang_up.recv() => {
+                        self.reload.notify_one();
+                        if let Some(tls) = &self.reload_tls {
+                            tls.notify_one();
+                        }
+                        continue;
                     }
-                    continue;
                 }
+                if self.stop.is_cancelled() {
+                    self.now.cancel();
+                    return Ok(());
+                }
+                tracing::info!(
+                    "stopping: taking no new work, finishing what is in flight; a second signal ends at once"
+                );
+                self.stop.cancel();
             }
-            if self.stop.is_cancelled() {
-                self.now.cancel();
-                return Ok(());
-            }
-            tracing::info!(
-                "stopping: taking no new work, finishing what is in flight; a second signal ends at once"
-            );
-            self.stop.cancel();
-        }
+        })
     }
 }
 
 /// The tasks that no service can be without: signals, the broker, the settings file.
-pub fn essentials(signals: &Signals, broker: &SharedBroker, watch: Watch) -> JoinSet<anyhow::Result<()>> {
+///
+/// # Errors
+/// When signals cannot be handled.
+pub fn essentials(
+    signals: &Signals,
+    broker: &SharedBroker,
+    watch: Watch,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow());
+    tasks.spawn(signals.clone().follow()?);
     tasks.spawn(broker_lives(broker.clone()));
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
-    tasks
+    Ok(tasks)
 }
 
 /// Runs a service beside its essential tasks, to the service's end. A task that ends before the stop ends the process with an
