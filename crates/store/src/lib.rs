@@ -4,6 +4,7 @@ pub mod catalog;
 mod claims;
 pub mod items;
 mod key;
+pub mod postgres;
 mod process;
 pub mod registry;
 pub mod sqlite;

@@ -4,12 +4,17 @@
 mod suite;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, Kind};
+use hooklane_store::postgres::PostgresSettings;
+use hooklane_store::postgres::catalog::PostgresCatalog;
 use hooklane_store::sqlite::catalog::SqliteCatalog;
+use hooklane_testkit::postgres::shared;
 use hooklane_types::UnixMillis;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use suite::{Follower, address, now};
 
 macro_rules! on_every_implementation {
@@ -25,6 +30,17 @@ macro_rules! on_every_implementation {
                 }
             )*
         }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> super::Result<()> {
+                    let database = super::shared().await?.database().await?;
+                    let settings = super::PostgresSettings::parse(database.url())?;
+                    super::suite::$name(&super::PostgresCatalog::open(&settings).await?).await
+                }
+            )*
+        }
     };
 }
 
@@ -36,6 +52,7 @@ on_every_implementation! {
     many_who_insert_one_id_at_once_make_one
     an_endpoint_needs_its_application_and_goes_with_it
     lists_are_cut_into_pages_in_both_directions
+    lists_are_in_the_order_of_bytes
     a_follower_hears_of_each_change_once
     who_was_away_too_long_is_told_everything
     followers_are_woken
@@ -109,9 +126,8 @@ impl Model {
     }
 }
 
-async fn play(steps: Vec<Step>) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let mut catalog = SqliteCatalog::open(directory.path())?;
+async fn play(steps: Vec<Step>, open: impl AsyncFn() -> Result<Box<dyn Catalog>>) -> Result<()> {
+    let mut catalog = open().await?;
     let (mut model, mut follower) = (Model::default(), Follower::default());
     for (n, step) in steps.into_iter().enumerate() {
         let at = UnixMillis(now().0 + n as i64);
@@ -153,7 +169,7 @@ async fn play(steps: Vec<Step>) -> Result<()> {
                 ensure!(result == expected, "{result:?}, not {expected:?}");
             }
             Step::Follow => {
-                follower.follow(&catalog).await?;
+                follower.follow(&*catalog).await?;
                 ensure!(
                     follower.known == model.0,
                     "{:?}, not {:?}",
@@ -163,11 +179,11 @@ async fn play(steps: Vec<Step>) -> Result<()> {
             }
             Step::Restart => {
                 drop(catalog);
-                catalog = SqliteCatalog::open(directory.path())?;
+                catalog = open().await?;
             }
         }
     }
-    follower.follow(&catalog).await?;
+    follower.follow(&*catalog).await?;
     ensure!(
         follower.known == model.0,
         "{:?}, not {:?}",
@@ -177,16 +193,51 @@ async fn play(steps: Vec<Step>) -> Result<()> {
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_happens_it_agrees_with_a_map_and_so_do_its_followers(
-        steps in proptest::collection::vec(any_step(), 0..40)
-    ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
-        if let Err(error) = runtime.block_on(play(steps)) {
-            return Err(TestCaseError::fail(format!("{error:#}")));
-        }
+/// Plays 60 histories.
+fn any_history(play: impl AsyncFn(Vec<Step>) -> Result<()>) {
+    let config = ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let played = TestRunner::new(config).run(&proptest::collection::vec(any_step(), 0..40), |steps| {
+        runtime()
+            .block_on(play(steps))
+            .map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    });
+    if let Err(error) = played {
+        panic!("{error}");
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn whatever_happens_it_agrees_with_a_map_and_so_do_its_followers() {
+    any_history(async |steps| {
+        let directory = tempfile::tempdir()?;
+        play(steps, async || {
+            Ok(Box::new(SqliteCatalog::open(directory.path())?) as Box<dyn Catalog>)
+        })
+        .await
+    });
+}
+
+#[test]
+fn whatever_happens_on_postgresql_it_agrees_with_a_map_and_so_do_its_followers() -> Result<()> {
+    // Each history in a schema of its own.
+    let database = runtime().block_on(async { shared().await?.database().await })?;
+    let histories = AtomicUsize::new(0);
+    any_history(async |steps| {
+        let schema = format!("history_{}", histories.fetch_add(1, Ordering::Relaxed));
+        let settings = PostgresSettings::parse(database.url())?.with_schema(&schema)?;
+        play(steps, async || {
+            Ok(Box::new(PostgresCatalog::open(&settings).await?) as Box<dyn Catalog>)
+        })
+        .await
+    });
+    Ok(())
 }

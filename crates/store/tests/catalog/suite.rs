@@ -111,7 +111,7 @@ pub async fn a_document_is_found_by_id_and_by_uid_in_its_scope_alone(catalog: &d
             .await?
             .is_none()
     );
-    for nothing in ["", "%", "app_%", "SHOP", "shop ", "'"] {
+    for nothing in ["", "%", "app_%", "SHOP", "shop ", "'", "\0", "shop\0"] {
         ensure!(
             catalog.get(Kind::Application, "org_a", nothing).await?.is_none(),
             "{nothing:?}"
@@ -308,6 +308,38 @@ pub async fn lists_are_cut_into_pages_in_both_directions(catalog: &dyn Catalog) 
     };
     let found = catalog.list(Kind::Application, "org_a", &page).await?;
     ensure!(found[0].address.id == "app_5", "{found:?}");
+    for (direction, expected) in [(Direction::Ascending, "app_5"), (Direction::Descending, "app_4")] {
+        let page = Page {
+            behind: Some("app_4\0".to_owned()),
+            direction,
+            limit: 1,
+        };
+        let found = catalog.list(Kind::Application, "org_a", &page).await?;
+        ensure!(found[0].address.id == expected, "{direction:?}: {found:?}");
+    }
+    Ok(())
+}
+
+pub async fn lists_are_in_the_order_of_bytes(catalog: &dyn Catalog) -> Result<()> {
+    // Goal: the same everywhere, whatever the language that a database was made for.
+    let ids = ["B", "a", "a-c", "a.b", "a_b", "ab", "b", "\u{e4}"];
+    for id in ids.iter().rev() {
+        application(catalog, id).await?;
+    }
+    let mut page = Page {
+        behind: None,
+        direction: Direction::Ascending,
+        limit: 100,
+    };
+    let found = catalog.list(Kind::Application, "org_a", &page).await?;
+    let found: Vec<&str> = found
+        .iter()
+        .map(|document| document.address.id.as_str())
+        .collect();
+    ensure!(found == ids, "{found:?}");
+    page.behind = Some("a_".to_owned());
+    let found = catalog.list(Kind::Application, "org_a", &page).await?;
+    ensure!(found[0].address.id == "a_b" && found.len() == 4, "{found:?}");
     Ok(())
 }
 
