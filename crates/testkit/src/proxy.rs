@@ -41,6 +41,15 @@ struct Network {
     delay: Duration,
     /// Connections of an earlier generation are reset.
     generation: u64,
+    /// Connections up to this number are silent.
+    stranded: u64,
+}
+
+impl Network {
+    /// Whether data of the connection with this number goes on.
+    fn forwards(&self, number: u64) -> bool {
+        !self.frozen && number > self.stranded
+    }
 }
 
 impl Proxy {
@@ -105,16 +114,23 @@ impl Proxy {
         self.change(|network| network.frozen = true);
     }
 
+    /// Leaves the connections of now half-open for good, as a firewall does that has forgotten them; new ones work.
+    pub fn strand(&self) {
+        let opened = self.connections_opened();
+        self.change(|network| network.stranded = opened);
+    }
+
     /// Holds every piece of data this long, each way.
     pub fn delay(&self, delay: Duration) {
         self.change(|network| network.delay = delay);
     }
 
-    /// Ends cut, freeze and delay. What a freeze held goes on.
+    /// Ends cut, freeze and delay. What a freeze held goes on; what is stranded stays so.
     pub async fn restore(&self) {
         self.change(|network| {
             *network = Network {
                 generation: network.generation,
+                stranded: network.stranded,
                 ..Network::default()
             };
         });
@@ -199,10 +215,10 @@ impl Acceptor {
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             };
-            self.opened.fetch_add(1, Ordering::Relaxed);
+            let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
             let (target, network, stop) = (self.target.clone(), self.network.clone(), self.stop.clone());
             self.tasks.spawn(async move {
-                stop.run_until_cancelled(connection(client, &target, network))
+                stop.run_until_cancelled(connection(client, number, &target, network))
                     .await;
             });
         }
@@ -210,7 +226,7 @@ impl Acceptor {
 }
 
 /// Forwards one connection until both sides have ended or the network resets it.
-async fn connection(mut client: TcpStream, target: &str, mut network: watch::Receiver<Network>) {
+async fn connection(mut client: TcpStream, number: u64, target: &str, mut network: watch::Receiver<Network>) {
     let generation = network.borrow().generation;
     let Ok(mut server) = TcpStream::connect(target).await else {
         return reset(&client);
@@ -227,8 +243,8 @@ async fn connection(mut client: TcpStream, target: &str, mut network: watch::Rec
             _ = network.wait_for(|network| network.generation != generation) => Err(()),
             ended = async {
                 tokio::try_join!(
-                    pump(client_read, server_write, &mut upwards),
-                    pump(server_read, client_write, &mut downwards),
+                    pump(client_read, server_write, &mut upwards, number),
+                    pump(server_read, client_write, &mut downwards, number),
                 )
             } => ended.map(drop).map_err(drop),
         }
@@ -249,10 +265,11 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     network: &mut watch::Receiver<Network>,
+    number: u64,
 ) -> Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let delay = network.wait_for(|network| !network.frozen).await?.delay;
+        let delay = network.wait_for(|network| network.forwards(number)).await?.delay;
         let read = tokio::select! {
             changed = network.changed() => {
                 changed?;
@@ -262,7 +279,7 @@ async fn pump(
         };
         tokio::time::sleep(delay).await;
         // A freeze may have come while this was on its way.
-        network.wait_for(|network| !network.frozen).await?;
+        network.wait_for(|network| network.forwards(number)).await?;
         if read == 0 {
             return Ok(to.shutdown().await?);
         }

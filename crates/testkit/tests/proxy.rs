@@ -122,6 +122,22 @@ async fn a_freeze_forwards_nothing_and_accepts_all_and_thaws() -> Result<()> {
 }
 
 #[tokio::test]
+async fn stranded_connections_stay_silent_and_new_ones_work() -> Result<()> {
+    let proxy = Proxy::start(&echo_server().await?.to_string()).await?;
+    let mut old = TcpStream::connect(proxy.address()).await?;
+    echo(&mut old, b"before").await?;
+    proxy.strand();
+    echo(&mut TcpStream::connect(proxy.address()).await?, b"after").await?;
+    proxy.restore().await;
+    old.write_all(b"x").await?;
+    ensure!(
+        tokio::time::timeout(SILENCE, old.read_u8()).await.is_err(),
+        "something came through"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_delay_holds_data_each_way() -> Result<()> {
     // Goal: an echo takes two delays at least.
     let proxy = Proxy::start(&echo_server().await?.to_string()).await?;

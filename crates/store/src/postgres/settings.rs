@@ -38,7 +38,7 @@ pub struct PostgresSettings {
     pub connections_max: usize,
     /// How long a call waits for a connection.
     pub connect_max: Duration,
-    /// How long a call waits for its answer. The server gives up a statement after as long.
+    /// How long a call waits for its answer. The server gives up a statement a little earlier.
     pub call_max: Duration,
 }
 
@@ -133,8 +133,11 @@ impl PostgresSettings {
     pub(super) fn complete(&self) -> Config {
         let mut config = self.config.clone();
         let call_max_ms = self.call_max.as_millis().max(1);
+        // The server's word comes before the client's deadline, after which the connection is thrown away.
+        let statement_max_ms = (call_max_ms * 9 / 10).max(1);
+        let hosts = config.get_hosts().len().max(1);
         let options = format!(
-            "{} -c search_path={} -c statement_timeout={call_max_ms} \
+            "{} -c search_path={} -c statement_timeout={statement_max_ms} \
              -c idle_in_transaction_session_timeout={} -c client_min_messages=warning",
             config.get_options().unwrap_or_default(),
             self.schema,
@@ -142,7 +145,8 @@ impl PostgresSettings {
         );
         config
             .options(options.trim_start())
-            .connect_timeout(self.connect_max)
+            // One that is gone leaves time for the others.
+            .connect_timeout(self.connect_max / u32::try_from(hosts).unwrap_or(u32::MAX))
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             .keepalives_idle(KEEPALIVE_AFTER)
             .keepalives_interval(KEEPALIVE_INTERVAL);
@@ -202,7 +206,10 @@ mod tests {
             assert_eq!(read(query), expected, "{query}");
         }
         let several = PostgresSettings::parse("postgresql://u@a:1,b:2/d?target_session_attrs=read-write");
-        assert_eq!(several.unwrap().config.get_ports(), [1, 2]);
+        let several = several.unwrap();
+        assert_eq!(several.config.get_ports(), [1, 2]);
+        let complete = several.complete();
+        assert_eq!(complete.get_connect_timeout(), Some(&(CONNECT_MAX_DEFAULT / 2)));
     }
 
     #[test]
@@ -240,7 +247,7 @@ mod tests {
         let config = settings.complete();
         assert_eq!(config.get_application_name(), Some("mine"));
         let options = config.get_options().unwrap();
-        assert!(options.starts_with("-c search_path=other -c search_path=hooks_2 -c statement_timeout=5000"));
+        assert!(options.starts_with("-c search_path=other -c search_path=hooks_2 -c statement_timeout=4500"));
         for wrong in ["", "Hooks", "1a", "a-b", "a b", "a;b", "pg_a", &"a".repeat(49)] {
             assert!(settings.clone().with_schema(wrong).is_err(), "{wrong}");
         }

@@ -19,7 +19,7 @@ use crate::postgres::tls;
 /// A change that was not heard of is seen this much later.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look that takes longer ends the connection.
-const LOOK_MAX: Duration = Duration::from_secs(2);
+const LOOK_MAX: Duration = Duration::from_millis(1_500);
 /// Between a lost connection and the next one.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
