@@ -119,6 +119,46 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// Why no endpoint can have a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Another scheme.
+    #[error("not an http or https URL")]
+    Scheme,
+    /// Nobody to connect to.
+    #[error("has no host")]
+    Host,
+    /// They would stand in logs.
+    #[error("holds a user name or password")]
+    Credentials,
+    /// It would not be sent.
+    #[error("has a fragment, which is never sent")]
+    Fragment,
+    /// Not encrypted.
+    #[error("is http, but only https is allowed")]
+    Plain,
+}
+
+/// Checks an endpoint's URL.
+///
+/// # Errors
+/// See [`UrlError`].
+pub fn check_url(url: &Url, https_only: bool) -> Result<(), UrlError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        Err(UrlError::Scheme)
+    } else if url.host().is_none() {
+        Err(UrlError::Host)
+    } else if !url.username().is_empty() || url.password().is_some() {
+        Err(UrlError::Credentials)
+    } else if url.fragment().is_some() {
+        Err(UrlError::Fragment)
+    } else if https_only && url.scheme() == "http" {
+        Err(UrlError::Plain)
+    } else {
+        Ok(())
+    }
+}
+
 /// HTTP authentication towards an endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub enum HttpAuth {

@@ -14,6 +14,7 @@ pub const ID_BYTES_MAX: usize = 256;
 pub const PRODUCER_ID_BYTES_MAX: usize = 1024;
 
 const EVENT_PREFIX: &str = "msg_";
+const APPLICATION_PREFIX: &str = "app_";
 const ENDPOINT_PREFIX: &str = "ep_";
 const ATTEMPT_PREFIX: &str = "atmpt_";
 
@@ -242,6 +243,11 @@ text_id! {
 }
 
 impl ApplicationId {
+    /// An id of our making.
+    pub fn fresh(now: UnixMillis, random: [u8; 10]) -> ApplicationId {
+        ApplicationId(format!("{APPLICATION_PREFIX}{}", timed(now, random)))
+    }
+
     /// Reads an application id or uid.
     ///
     /// # Errors

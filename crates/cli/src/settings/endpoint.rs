@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hooklane_signing::Scheme;
-use hooklane_types::endpoint::ClientCertificate;
+use hooklane_types::endpoint::{ClientCertificate, UrlError, check_url};
 use hooklane_types::{
     ApplicationId, Endpoint, EndpointId, HeaderError, HttpAuth, TlsFiles, TypePattern, check_header,
 };
@@ -102,32 +102,19 @@ fn url(table: &Table<'_>, https_only: bool) -> Option<Url> {
         return None;
     };
     let url: Url = field.read()?;
-    let (wrong, remedy) = if !matches!(url.scheme(), "http" | "https") {
-        (
-            "not an http or https URL",
-            "write a URL that begins with https://",
-        )
-    } else if url.host().is_none() {
-        ("has no host", "write the host behind https://")
-    } else if !url.username().is_empty() || url.password().is_some() {
-        (
-            "holds a user name or password",
-            "take them out of the URL and write `basic_auth = { username = …, password_file = … }`",
-        )
-    } else if url.fragment().is_some() {
-        (
-            "has a fragment, which is never sent",
-            "leave out what follows the #",
-        )
-    } else if https_only && url.scheme() == "http" {
-        (
-            "is http, but only https is allowed",
-            "use https, or allow http for all endpoints with `https_only = false` in [egress]",
-        )
-    } else {
+    let Err(error) = check_url(&url, https_only) else {
         return Some(url);
     };
-    field.problem(wrong, remedy);
+    let remedy = match error {
+        UrlError::Scheme => "write a URL that begins with https://",
+        UrlError::Host => "write the host behind https://",
+        UrlError::Credentials => {
+            "take them out of the URL and write `basic_auth = { username = …, password_file = … }`"
+        }
+        UrlError::Fragment => "leave out what follows the #",
+        UrlError::Plain => "use https, or allow http for all endpoints with `https_only = false` in [egress]",
+    };
+    field.problem(error, remedy);
     None
 }
 

@@ -1,0 +1,169 @@
+//! What a client is told: `HttpErrorOut` and `HTTPValidationError` of the API's description.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+/// While the store is away: it is connected to again within seconds.
+const RETRY_AFTER_S: u32 = 5;
+
+/// One thing that is wrong in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// Where: `["body", "url"]`.
+    loc: Vec<String>,
+    /// What, in words.
+    msg: String,
+    /// A word for programs.
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        loc: impl IntoIterator<Item = impl Into<String>>,
+        msg: impl Into<String>,
+        kind: &'static str,
+    ) -> Problem {
+        Problem {
+            loc: loc.into_iter().map(Into::into).collect(),
+            msg: msg.into(),
+            kind,
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No token, or one that is not taken.
+    Unauthorized,
+    /// The token speaks for an application, and this is the organisation's.
+    Forbidden,
+    /// There is no such thing, or it is another's.
+    NotFound,
+    /// Another method.
+    MethodNotAllowed,
+    /// It exists already, or was changed meanwhile.
+    Conflict(&'static str),
+    /// A rule that depends on what is there.
+    Rule { code: &'static str, detail: String },
+    /// Over the limit, in bytes.
+    TooLarge(usize),
+    /// The body did not come whole.
+    BodyBroken,
+    /// Not JSON.
+    MalformedJson(String),
+    /// JSON, but not what is asked for.
+    Invalid(Vec<Problem>),
+    /// The store does not answer; why is for the log.
+    Unavailable(String),
+    /// What is stored cannot be used; why is for the log.
+    Broken(String),
+}
+
+impl Refusal {
+    /// One wrong field.
+    pub(crate) fn field(
+        loc: impl IntoIterator<Item = impl Into<String>>,
+        msg: impl Into<String>,
+        kind: &'static str,
+    ) -> Refusal {
+        Refusal::Invalid(vec![Problem::new(loc, msg, kind)])
+    }
+
+    fn shape(&self) -> (StatusCode, &'static str, String) {
+        match self {
+            Refusal::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "authentication_failed",
+                "send a valid token as 'Authorization: Bearer …'".to_owned(),
+            ),
+            Refusal::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "insufficient_access",
+                "this needs a token of the organisation".to_owned(),
+            ),
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found", "Entity not found".to_owned()),
+            Refusal::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this method is not served here".to_owned(),
+            ),
+            Refusal::Conflict(detail) => (StatusCode::CONFLICT, "conflict", (*detail).to_owned()),
+            Refusal::Rule { code, detail } => (StatusCode::BAD_REQUEST, code, detail.clone()),
+            Refusal::TooLarge(limit) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload_too_large",
+                format!("the body has more than {limit} bytes"),
+            ),
+            Refusal::BodyBroken => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "the body could not be read".to_owned(),
+            ),
+            Refusal::MalformedJson(detail) => (StatusCode::BAD_REQUEST, "invalid_json", detail.clone()),
+            Refusal::Invalid(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                String::new(),
+            ),
+            Refusal::Unavailable(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service_unavailable",
+                "the store does not answer now; whether a change was made is not known".to_owned(),
+            ),
+            Refusal::Broken(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "what is stored cannot be used; an operator must act".to_owned(),
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct HttpError<'a> {
+            code: &'a str,
+            detail: &'a str,
+        }
+        #[derive(Serialize)]
+        struct ValidationError<'a> {
+            detail: &'a [Problem],
+        }
+
+        match &self {
+            Refusal::Unavailable(why) => tracing::warn!("the store does not answer the API: {why}"),
+            Refusal::Broken(why) => tracing::error!("the API cannot use what is stored: {why}"),
+            _ => {}
+        }
+        let (status, code, detail) = self.shape();
+        let body = match &self {
+            Refusal::Invalid(problems) => serde_json::to_vec(&ValidationError { detail: problems }),
+            _ => serde_json::to_vec(&HttpError {
+                code,
+                detail: &detail,
+            }),
+        };
+        let mut response = (status, body.expect("strings and lists of strings serialise")).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Refusal::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Refusal::Unavailable(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            }
+            // RFC 9110 wants the header; which methods there are, the description says.
+            Refusal::MethodNotAllowed => {
+                headers.insert(ALLOW, HeaderValue::from_static(""));
+            }
+            _ => {}
+        }
+        response
+    }
+}

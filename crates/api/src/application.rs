@@ -1,0 +1,216 @@
+//! `/app`: applications.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json as Out;
+use axum::extract::{Path, State};
+use hooklane_store::catalog::{Address, CatalogError, Kind};
+use hooklane_store::items;
+use hooklane_types::ApplicationId;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::answer::Refusal;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::list::List;
+use crate::patch::{Field, not_null};
+use crate::query::Query;
+use crate::state::{Api, Read};
+use crate::text::{Metadata, Name, NotHonoured, Uid, time};
+
+/// `ApplicationIn`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationIn {
+    name: Name,
+    #[serde(default)]
+    uid: Option<Uid>,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default, rename = "throttleRate")]
+    _throttle_rate: NotHonoured,
+    #[serde(default, rename = "rateLimit")]
+    _rate_limit: NotHonoured,
+}
+
+/// `ApplicationPatch`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationPatch {
+    #[serde(default, deserialize_with = "not_null")]
+    name: Option<Name>,
+    #[serde(default)]
+    uid: Field<Uid>,
+    #[serde(default, deserialize_with = "not_null")]
+    metadata: Option<Metadata>,
+    #[serde(default, rename = "throttleRate")]
+    _throttle_rate: NotHonoured,
+    #[serde(default, rename = "rateLimit")]
+    _rate_limit: NotHonoured,
+}
+
+/// `ApplicationOut`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    name: String,
+    metadata: BTreeMap<String, String>,
+    throttle_rate: Option<u16>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<Read<items::Application>> for ApplicationOut {
+    fn from(read: Read<items::Application>) -> ApplicationOut {
+        ApplicationOut {
+            id: read.document.address.id,
+            uid: read.document.uid,
+            name: read.item.name,
+            metadata: read.item.metadata,
+            throttle_rate: None,
+            created_at: time(read.document.created_at),
+            updated_at: time(read.document.updated_at),
+        }
+    }
+}
+
+impl ApplicationIn {
+    fn into_parts(self) -> (Option<String>, items::Application) {
+        let item = items::Application {
+            name: self.name.into_text(),
+            metadata: self.metadata.into(),
+        };
+        (self.uid.map(Into::into), item)
+    }
+}
+
+type Answer = Result<(StatusCode, Out<ApplicationOut>), Refusal>;
+
+pub(crate) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Out<List<ApplicationOut>>, Refusal> {
+    let organisation = caller.whole()?;
+    let part = query.part();
+    query.finish()?;
+    let found = api.page(Kind::Application, organisation, &part).await?;
+    let data = found.into_iter().map(ApplicationOut::from).collect();
+    Ok(Out(List::new(&part, data, |out| out.id.clone())))
+}
+
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    mut query: Query,
+    Json(body): Json<ApplicationIn>,
+) -> Answer {
+    let organisation = caller.whole()?;
+    let get_if_exists = query.flag("get_if_exists");
+    query.finish()?;
+    let uid: Option<String> = body.uid.clone().map(Into::into);
+    match (add(&api, organisation, body).await, uid) {
+        (Err(CatalogError::UidTaken), Some(uid)) if get_if_exists => {
+            let found = api.catalog.get(Kind::Application, organisation, &uid).await?;
+            let read: Read<items::Application> = found.ok_or(Refusal::NotFound)?.try_into()?;
+            Ok((StatusCode::OK, Out(read.into())))
+        }
+        (added, _) => Ok((StatusCode::CREATED, Out(added?.into()))),
+    }
+}
+
+async fn add(
+    api: &Api,
+    organisation: &str,
+    body: ApplicationIn,
+) -> Result<Read<items::Application>, CatalogError> {
+    let (uid, item) = body.into_parts();
+    let address = Address {
+        kind: Kind::Application,
+        scope: organisation.to_owned(),
+        id: ApplicationId::fresh(api.now(), rand::random()).to_string(),
+    };
+    api.insert(address, uid, item).await
+}
+
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    query: Query,
+) -> Result<Out<ApplicationOut>, Refusal> {
+    query.finish()?;
+    let found = caller.application(&api, &application).await?;
+    let read: Read<items::Application> = found.try_into()?;
+    Ok(Out(read.into()))
+}
+
+pub(crate) async fn put(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    query: Query,
+    Json(body): Json<ApplicationIn>,
+) -> Answer {
+    let organisation = caller.whole()?;
+    query.finish()?;
+    let (uid, item) = body.clone().into_parts();
+    let changed = api.change(Kind::Application, organisation, &application, |_, at, there| {
+        *at = uid.clone();
+        *there = item.clone();
+        Ok(())
+    });
+    match changed.await {
+        Err(Refusal::NotFound) => {
+            let added = add(&api, organisation, body).await?;
+            Ok((StatusCode::CREATED, Out(added.into())))
+        }
+        changed => Ok((StatusCode::OK, Out(changed?.into()))),
+    }
+}
+
+pub(crate) async fn patch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    query: Query,
+    Json(body): Json<ApplicationPatch>,
+) -> Result<Out<ApplicationOut>, Refusal> {
+    let organisation = caller.whole()?;
+    query.finish()?;
+    let changed = api.change(
+        Kind::Application,
+        organisation,
+        &application,
+        |_, uid, item: &mut items::Application| {
+            let body = body.clone();
+            *uid = body.uid.or(uid.take());
+            if let Some(name) = body.name {
+                item.name = name.into_text();
+            }
+            if let Some(metadata) = body.metadata {
+                item.metadata = metadata.into();
+            }
+            Ok(())
+        },
+    );
+    Ok(Out(changed.await?.into()))
+}
+
+pub(crate) async fn delete(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    query: Query,
+) -> Result<StatusCode, Refusal> {
+    caller.whole()?;
+    query.finish()?;
+    let found = caller.application(&api, &application).await?;
+    api.remove(&found).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

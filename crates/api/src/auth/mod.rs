@@ -1,0 +1,69 @@
+//! For whom a request speaks.
+
+mod jwt;
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use hooklane_store::catalog::{Document, Kind};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+
+pub use jwt::{Algorithm, TokenError, Tokens};
+
+use crate::answer::Refusal;
+use crate::state::Api;
+
+const SCHEME: &str = "bearer";
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The organisation.
+    pub(crate) organisation: String,
+    /// The only application that it speaks for, by its id; none for the whole organisation.
+    pub(crate) application: Option<String>,
+}
+
+impl Caller {
+    /// The organisation, if it speaks for all of it.
+    pub(crate) fn whole(&self) -> Result<&str, Refusal> {
+        match self.application {
+            None => Ok(&self.organisation),
+            Some(_) => Err(Refusal::Forbidden),
+        }
+    }
+
+    /// The application with this id or uid, if it speaks for it. Another's does not exist.
+    pub(crate) async fn application(&self, api: &Api, id_or_uid: &str) -> Result<Document, Refusal> {
+        let found = api
+            .catalog
+            .get(Kind::Application, &self.organisation, id_or_uid)
+            .await?;
+        let found = found.ok_or(Refusal::NotFound)?;
+        match &self.application {
+            Some(own) if *own != found.address.id => Err(Refusal::NotFound),
+            _ => Ok(found),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Refusal> {
+        let token = bearer(&parts.headers).ok_or(Refusal::Unauthorized)?;
+        api.tokens.caller(token, api.now()).ok_or(Refusal::Unauthorized)
+    }
+}
+
+/// The token of the request. Two `Authorization` headers are none.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim())
+}

@@ -1,0 +1,341 @@
+//! `/app/{application}/endpoint`: endpoints.
+
+mod fields;
+pub(crate) mod headers;
+pub(crate) mod secret;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json as Out;
+use axum::extract::{Path, State};
+use hooklane_store::catalog::{Address, Document, Kind};
+use hooklane_store::items::{self, EndpointSecrets};
+use hooklane_types::{Channel, EndpointId, EventType};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use self::fields::{Channels, EventTypes, SecretText, Target, Version};
+use crate::answer::Refusal;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::list::List;
+use crate::patch::{Field, not_null};
+use crate::query::Query;
+use crate::state::{Api, Read};
+use crate::text::{Line, Metadata, NotHonoured, Uid, time};
+
+/// `EndpointIn`, and `EndpointUpdate` where no secret may be given.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointIn {
+    url: Target,
+    #[serde(default)]
+    description: Line,
+    #[serde(default)]
+    uid: Option<Uid>,
+    #[serde(default)]
+    disabled: bool,
+    #[serde(default, alias = "filterTypes")]
+    event_types: Option<EventTypes>,
+    #[serde(default)]
+    channels: Option<Channels>,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    secret: Option<SecretText>,
+    #[serde(default, rename = "version")]
+    _version: Version,
+    #[serde(default, rename = "throttleRate")]
+    _throttle_rate: NotHonoured,
+    #[serde(default, rename = "rateLimit")]
+    _rate_limit: NotHonoured,
+}
+
+/// `EndpointPatch`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointPatch {
+    #[serde(default, deserialize_with = "not_null")]
+    url: Option<Target>,
+    #[serde(default, deserialize_with = "not_null")]
+    description: Option<Line>,
+    #[serde(default)]
+    uid: Field<Uid>,
+    #[serde(default, deserialize_with = "not_null")]
+    disabled: Option<bool>,
+    #[serde(default, alias = "filterTypes")]
+    event_types: Field<EventTypes>,
+    #[serde(default)]
+    channels: Field<Channels>,
+    #[serde(default, deserialize_with = "not_null")]
+    metadata: Option<Metadata>,
+    #[serde(default, rename = "version")]
+    _version: Version,
+    #[serde(default, rename = "throttleRate")]
+    _throttle_rate: NotHonoured,
+    #[serde(default, rename = "rateLimit")]
+    _rate_limit: NotHonoured,
+}
+
+/// `EndpointOut`, with the fields that older clients still read.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointOut {
+    id: String,
+    uid: Option<String>,
+    url: Url,
+    description: String,
+    disabled: bool,
+    event_types: Option<Vec<EventType>>,
+    filter_types: Option<Vec<EventType>>,
+    channels: Option<Vec<Channel>>,
+    metadata: BTreeMap<String, String>,
+    throttle_rate: Option<u16>,
+    rate_limit: Option<u16>,
+    version: u16,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<Read<items::Endpoint>> for EndpointOut {
+    fn from(Read { document, item }: Read<items::Endpoint>) -> EndpointOut {
+        EndpointOut {
+            id: document.address.id,
+            uid: document.uid,
+            url: item.url,
+            description: item.description,
+            disabled: item.disabled,
+            filter_types: item.event_types.clone(),
+            event_types: item.event_types,
+            channels: item.channels,
+            metadata: item.metadata,
+            throttle_rate: None,
+            rate_limit: None,
+            version: fields::VERSION,
+            created_at: time(document.created_at),
+            updated_at: time(document.updated_at),
+        }
+    }
+}
+
+impl EndpointIn {
+    /// What the body says, beside the secrets.
+    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) {
+        *uid = self.uid.map(Into::into);
+        item.url = self.url.into();
+        item.description = self.description.into();
+        item.disabled = self.disabled;
+        item.event_types = self.event_types.map(Into::into);
+        item.channels = self.channels.map(Into::into);
+        item.metadata = self.metadata.into();
+    }
+}
+
+impl EndpointPatch {
+    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) {
+        *uid = self.uid.or(uid.take());
+        if let Some(url) = self.url {
+            item.url = url.into();
+        }
+        if let Some(description) = self.description {
+            item.description = description.into();
+        }
+        if let Some(disabled) = self.disabled {
+            item.disabled = disabled;
+        }
+        item.event_types = self.event_types.or(item.event_types.take());
+        item.channels = self.channels.or(item.channels.take());
+        if let Some(metadata) = self.metadata {
+            item.metadata = metadata.into();
+        }
+    }
+}
+
+impl Api {
+    /// Whether deliveries to this URL are possible at all.
+    fn check_url(&self, url: &Target) -> Result<(), Refusal> {
+        match url.is_plain() && self.https_only {
+            false => Ok(()),
+            true => Err(Refusal::field(
+                ["body", "url"],
+                "only https is allowed here",
+                "value_error",
+            )),
+        }
+    }
+
+    /// The endpoint with this id or uid.
+    async fn endpoint(
+        &self,
+        application: &Document,
+        id_or_uid: &str,
+    ) -> Result<Read<items::Endpoint>, Refusal> {
+        let scope = &application.address.id;
+        let found = self.catalog.get(Kind::Endpoint, scope, id_or_uid).await?;
+        Ok(found.ok_or(Refusal::NotFound)?.try_into()?)
+    }
+
+    fn open(&self, address: &Address, item: &items::Endpoint) -> Result<EndpointSecrets, Refusal> {
+        let opened = EndpointSecrets::open(&self.vault, &address.id, &item.sealed);
+        opened.map_err(|error| Refusal::Broken(format!("the secrets of {}: {error}", address.id)))
+    }
+
+    /// Changes an endpoint's secrets.
+    async fn change_secrets(
+        &self,
+        application: &Document,
+        id_or_uid: &str,
+        mut change: impl FnMut(&mut EndpointSecrets) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let scope = &application.address.id;
+        let changed = self.change(
+            Kind::Endpoint,
+            scope,
+            id_or_uid,
+            |address, _, item: &mut items::Endpoint| {
+                let mut secrets = self.open(address, item)?;
+                change(&mut secrets)?;
+                item.sealed = secrets.seal(&self.vault, &address.id);
+                Ok(())
+            },
+        );
+        changed.await.map(drop)
+    }
+}
+
+type Answer = Result<(StatusCode, Out<EndpointOut>), Refusal>;
+
+pub(crate) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    mut query: Query,
+) -> Result<Out<List<EndpointOut>>, Refusal> {
+    let application = caller.application(&api, &application).await?;
+    let part = query.part();
+    query.finish()?;
+    let found = api.page(Kind::Endpoint, &application.address.id, &part).await?;
+    let data = found.into_iter().map(EndpointOut::from).collect();
+    Ok(Out(List::new(&part, data, |out| out.id.clone())))
+}
+
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(application): Path<String>,
+    query: Query,
+    Json(body): Json<EndpointIn>,
+) -> Answer {
+    let application = caller.application(&api, &application).await?;
+    query.finish()?;
+    let added = add(&api, &application, body).await?;
+    Ok((StatusCode::CREATED, Out(added.into())))
+}
+
+async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read<items::Endpoint>, Refusal> {
+    api.check_url(&body.url)?;
+    let address = Address {
+        kind: Kind::Endpoint,
+        scope: application.address.id.clone(),
+        id: EndpointId::fresh(api.now(), rand::random()).to_string(),
+    };
+    let secrets = EndpointSecrets {
+        current: body.secret.clone().unwrap_or_else(SecretText::fresh).into(),
+        old: Vec::new(),
+        headers: BTreeMap::new(),
+    };
+    let mut uid = None;
+    let mut item = items::Endpoint {
+        url: body.url.clone().into(),
+        description: String::new(),
+        disabled: false,
+        event_types: None,
+        channels: None,
+        metadata: BTreeMap::new(),
+        sealed: secrets.seal(&api.vault, &address.id),
+    };
+    body.write(&mut uid, &mut item);
+    Ok(api.insert(address, uid, item).await?)
+}
+
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+) -> Result<Out<EndpointOut>, Refusal> {
+    query.finish()?;
+    let application = caller.application(&api, &application).await?;
+    Ok(Out(api.endpoint(&application, &endpoint).await?.into()))
+}
+
+pub(crate) async fn put(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+    Json(body): Json<EndpointIn>,
+) -> Answer {
+    query.finish()?;
+    if body.secret.is_some() {
+        let msg = "a secret is changed by …/secret/rotate";
+        return Err(Refusal::field(["body", "secret"], msg, "value_error.unknown"));
+    }
+    let application = caller.application(&api, &application).await?;
+    api.check_url(&body.url)?;
+    let changed = api.change(
+        Kind::Endpoint,
+        &application.address.id,
+        &endpoint,
+        |_, uid, item| {
+            body.clone().write(uid, item);
+            Ok(())
+        },
+    );
+    match changed.await {
+        Err(Refusal::NotFound) => {
+            let added = add(&api, &application, body).await?;
+            Ok((StatusCode::CREATED, Out(added.into())))
+        }
+        changed => Ok((StatusCode::OK, Out(changed?.into()))),
+    }
+}
+
+pub(crate) async fn patch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+    Json(body): Json<EndpointPatch>,
+) -> Result<Out<EndpointOut>, Refusal> {
+    query.finish()?;
+    let application = caller.application(&api, &application).await?;
+    if let Some(url) = &body.url {
+        api.check_url(url)?;
+    }
+    let changed = api.change(
+        Kind::Endpoint,
+        &application.address.id,
+        &endpoint,
+        |_, uid, item| {
+            body.clone().write(uid, item);
+            Ok(())
+        },
+    );
+    Ok(Out(changed.await?.into()))
+}
+
+pub(crate) async fn delete(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+) -> Result<StatusCode, Refusal> {
+    query.finish()?;
+    let application = caller.application(&api, &application).await?;
+    let found = api.endpoint(&application, &endpoint).await?;
+    api.remove(&found.document).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

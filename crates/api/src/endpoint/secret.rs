@@ -1,0 +1,103 @@
+//! `…/secret`: the signing secret, and its rotation.
+
+use std::sync::Arc;
+
+use axum::Json as Out;
+use axum::extract::{Path, State};
+use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::fields::SecretText;
+use crate::answer::Refusal;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::query::Query;
+use crate::state::Api;
+use crate::text::time;
+
+/// How long an old secret signs beside the new one, in seconds, unless asked for otherwise, and at most.
+const GRACE_S_DEFAULT: u32 = 24 * 3600;
+const GRACE_S_MAX: u32 = 7 * 24 * 3600;
+
+/// `EndpointSecretRotateIn`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RotateIn {
+    #[serde(default)]
+    key: Option<SecretText>,
+    #[serde(default)]
+    grace_period_seconds: Option<Grace>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u32")]
+struct Grace(u32);
+
+impl TryFrom<u32> for Grace {
+    type Error = String;
+
+    fn try_from(seconds: u32) -> Result<Grace, String> {
+        match seconds <= GRACE_S_MAX {
+            true => Ok(Grace(seconds)),
+            false => Err(format!("this is at most {GRACE_S_MAX} seconds")),
+        }
+    }
+}
+
+/// `EndpointSecretOut`.
+#[derive(Serialize)]
+pub(crate) struct SecretOut {
+    key: String,
+}
+
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+) -> Result<Out<SecretOut>, Refusal> {
+    query.finish()?;
+    let application = caller.application(&api, &application).await?;
+    let read = api.endpoint(&application, &endpoint).await?;
+    let secrets = api.open(&read.document.address, &read.item)?;
+    Ok(Out(SecretOut { key: secrets.current }))
+}
+
+pub(crate) async fn rotate(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path((application, endpoint)): Path<(String, String)>,
+    query: Query,
+    Json(body): Json<RotateIn>,
+) -> Result<StatusCode, Refusal> {
+    query.finish()?;
+    let application = caller.application(&api, &application).await?;
+    let now = api.now();
+    let fresh: String = body.key.unwrap_or_else(SecretText::fresh).into();
+    let grace_s = body
+        .grace_period_seconds
+        .map_or(GRACE_S_DEFAULT, |Grace(seconds)| seconds);
+    let changed = api.change_secrets(&application, &endpoint, |secrets| {
+        let replaced = OldSecret {
+            text: std::mem::replace(&mut secrets.current, fresh.clone()),
+            until_ms: now.0 + i64::from(grace_s) * 1000,
+        };
+        secrets.old.retain(|old| old.until_ms > now.0);
+        if grace_s > 0 {
+            secrets.old.push(replaced);
+        }
+        secrets.old.sort_by_key(|old| old.until_ms);
+        match secrets.old.first() {
+            Some(first) if secrets.old.len() > OLD_SECRETS_MAX => Err(Refusal::Rule {
+                code: "limit_reached",
+                detail: format!(
+                    "at most {OLD_SECRETS_MAX} old secrets are valid at once; the next one ends at {}",
+                    time(hooklane_types::UnixMillis(first.until_ms))
+                ),
+            }),
+            _ => Ok(()),
+        }
+    });
+    changed.await.map(|()| StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,38 @@
+//! A part of a list, as the API answers it.
+
+use serde::Serialize;
+
+use crate::query::Part;
+
+/// `ListResponse_…`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct List<T> {
+    data: Vec<T>,
+    /// Asks for what comes next.
+    iterator: Option<String>,
+    /// Asks for what came before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_iterator: Option<String>,
+    /// There is nothing more in this direction.
+    done: bool,
+}
+
+impl<T> List<T> {
+    /// Of what the store gave for [`Part::page`].
+    pub(crate) fn new(part: &Part, mut data: Vec<T>, id: impl Fn(&T) -> String) -> List<T> {
+        let done = data.len() <= part.limit;
+        data.truncate(part.limit);
+        if part.is_back {
+            data.reverse();
+        }
+        // An empty page is asked for again from where it began.
+        let here = || part.behind.clone();
+        List {
+            iterator: data.last().map(&id).or_else(here),
+            prev_iterator: data.first().map(|first| format!("-{}", id(first))),
+            data,
+            done,
+        }
+    }
+}

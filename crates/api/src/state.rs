@@ -1,0 +1,162 @@
+//! What all requests share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, Kind, Revision};
+use hooklane_store::items::{self, UnreadableItem};
+use hooklane_store::vault::Vault;
+use hooklane_types::UnixMillis;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::answer::Refusal;
+use crate::auth::Tokens;
+use crate::query::Part;
+
+/// Longest body of a request, in bytes: an endpoint's URL may have 65,536, and its lists some thousand names.
+pub const BODY_BYTES_MAX: usize = 512 * 1024;
+
+/// How often a change is tried again that others were faster than.
+const RACES_MAX: usize = 8;
+/// How long a change is waited for that is durable already. It takes force afterwards all the same.
+const IN_FORCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The API's ports.
+pub struct Api {
+    /// Where everything is kept.
+    pub catalog: Arc<dyn Catalog>,
+    /// Seals the secrets of endpoints.
+    pub vault: Arc<Vault>,
+    /// Whose tokens are taken.
+    pub tokens: Tokens,
+    /// The revision that this process routes by.
+    pub applied: watch::Receiver<Revision>,
+    /// Whether endpoints with `http` URLs are refused.
+    pub https_only: bool,
+    /// The wall clock.
+    pub clock: fn() -> UnixMillis,
+}
+
+impl Api {
+    pub(crate) fn now(&self) -> UnixMillis {
+        (self.clock)()
+    }
+
+    /// Waits until a change is in force here.
+    pub(crate) async fn in_force(&self, revision: Revision) {
+        let mut applied = self.applied.clone();
+        let applied = applied.wait_for(|applied| *applied >= revision);
+        if timeout(IN_FORCE_TIMEOUT, applied).await.is_err() {
+            tracing::warn!(
+                revision = revision.0,
+                "a change is answered that is not in force here yet"
+            );
+        }
+    }
+}
+
+impl From<CatalogError> for Refusal {
+    fn from(error: CatalogError) -> Refusal {
+        match error {
+            CatalogError::IdTaken | CatalogError::UidTaken => {
+                Refusal::Conflict("something with this id or uid exists already")
+            }
+            CatalogError::NoScope | CatalogError::NotFound => Refusal::NotFound,
+            CatalogError::Changed => Refusal::Conflict("it was changed at the same time; read it again"),
+            CatalogError::Unavailable(why) => Refusal::Unavailable(why),
+        }
+    }
+}
+
+impl From<UnreadableItem> for Refusal {
+    fn from(error: UnreadableItem) -> Refusal {
+        Refusal::Broken(error.to_string())
+    }
+}
+
+/// A document with its content.
+pub(crate) struct Read<T> {
+    pub(crate) document: Document,
+    pub(crate) item: T,
+}
+
+impl<T: DeserializeOwned> TryFrom<Document> for Read<T> {
+    type Error = UnreadableItem;
+
+    fn try_from(document: Document) -> Result<Read<T>, UnreadableItem> {
+        let item = items::read(&document)?;
+        Ok(Read { document, item })
+    }
+}
+
+impl Api {
+    /// Adds a document, and waits until it is in force.
+    pub(crate) async fn insert<T: Serialize>(
+        &self,
+        address: Address,
+        uid: Option<String>,
+        item: T,
+    ) -> Result<Read<T>, CatalogError> {
+        let content = items::write(&item);
+        let draft = Draft {
+            address,
+            uid,
+            content,
+        };
+        let document = self.catalog.insert(draft, self.now()).await?;
+        self.in_force(document.revision).await;
+        Ok(Read { document, item })
+    }
+
+    /// Changes what has this id or uid, again when somebody else was faster, and waits until it is in force.
+    pub(crate) async fn change<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: Kind,
+        scope: &str,
+        id_or_uid: &str,
+        mut change: impl FnMut(&Address, &mut Option<String>, &mut T) -> Result<(), Refusal>,
+    ) -> Result<Read<T>, Refusal> {
+        for _ in 0..RACES_MAX {
+            let found = self.catalog.get(kind, scope, id_or_uid).await?;
+            let document = found.ok_or(Refusal::NotFound)?;
+            let mut item: T = items::read(&document)?;
+            let mut uid = document.uid.clone();
+            change(&document.address, &mut uid, &mut item)?;
+            let update = self
+                .catalog
+                .update(&document, uid, items::write(&item), self.now());
+            match update.await {
+                Err(CatalogError::Changed) => continue,
+                updated => {
+                    let document = updated?;
+                    self.in_force(document.revision).await;
+                    return Ok(Read { document, item });
+                }
+            }
+        }
+        Err(CatalogError::Changed.into())
+    }
+
+    /// Removes what has this id or uid, and waits until that is in force.
+    pub(crate) async fn remove(&self, document: &Document) -> Result<(), Refusal> {
+        self.catalog.remove(&document.address, self.now()).await?;
+        let newest = *self.catalog.newest().borrow();
+        self.in_force(newest).await;
+        Ok(())
+    }
+
+    /// Part of the documents of one kind and scope.
+    pub(crate) async fn page<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        scope: &str,
+        part: &Part,
+    ) -> Result<Vec<Read<T>>, Refusal> {
+        let documents = self.catalog.list(kind, scope, &part.page()).await?;
+        let read = documents.into_iter().map(Read::try_from);
+        Ok(read.collect::<Result<_, UnreadableItem>>()?)
+    }
+}

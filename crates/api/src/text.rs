@@ -1,0 +1,152 @@
+//! Values of fields, checked where they are read.
+
+use std::collections::BTreeMap;
+
+use hooklane_types::UnixMillis;
+use serde::{Deserialize, Deserializer};
+
+/// Longest uid, in bytes.
+const UID_BYTES_MAX: usize = 256;
+/// Longest name or description, in bytes.
+const LINE_BYTES_MAX: usize = 4096;
+/// All keys and values of an item's metadata, in bytes.
+const METADATA_BYTES_MAX: usize = 4096;
+
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident($inner:ty) from $raw:ty, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct $name($inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                let raw = <$raw>::deserialize(deserializer)?;
+                $name::try_from(raw).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl TryFrom<$raw> for $name {
+            type Error = String;
+
+            fn try_from(raw: $raw) -> Result<$name, String> {
+                let check: fn($raw) -> Result<$inner, String> = $check;
+                check(raw).map($name)
+            }
+        }
+
+        impl From<$name> for $inner {
+            fn from(value: $name) -> $inner {
+                value.0
+            }
+        }
+    };
+}
+
+checked!(
+    /// The name that an owner gives something.
+    Uid(String) from String, uid
+);
+
+checked!(
+    /// A line of text that has to say something.
+    Name(String) from String, |text| match text.is_empty() {
+        true => Err("this has at least one character".to_owned()),
+        false => line(text),
+    }
+);
+
+checked!(
+    /// A line of text.
+    Line(String) from String, line
+);
+
+checked!(
+    /// The platform's own notes.
+    Metadata(BTreeMap<String, String>) from BTreeMap<String, String>, metadata
+);
+
+impl Name {
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+fn uid(text: String) -> Result<String, String> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match (1..=UID_BYTES_MAX).contains(&text.len()) && text.chars().all(safe) {
+        true => Ok(text),
+        false => Err(format!(
+            "a uid has 1 to {UID_BYTES_MAX} letters, digits, '-', '_' and '.'"
+        )),
+    }
+}
+
+fn line(text: String) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("this holds a control character".to_owned());
+    }
+    match text.len() <= LINE_BYTES_MAX {
+        true => Ok(text),
+        false => Err(format!("this has more than {LINE_BYTES_MAX} bytes")),
+    }
+}
+
+fn metadata(map: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let bytes: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+    match bytes <= METADATA_BYTES_MAX {
+        true => Ok(map),
+        false => Err(format!(
+            "metadata has at most {METADATA_BYTES_MAX} bytes, keys and values together"
+        )),
+    }
+}
+
+/// A field that we cannot honour yet: only `null` is taken, for silence would be a lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotHonoured;
+
+impl<'de> Deserialize<'de> for NotHonoured {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NotHonoured, D::Error> {
+        match Option::<serde::de::IgnoredAny>::deserialize(deserializer)? {
+            None => Ok(NotHonoured),
+            Some(_) => Err(serde::de::Error::custom("not enforced yet: leave this field out")),
+        }
+    }
+}
+
+/// RFC 3339 in UTC, as the API writes times.
+pub(crate) fn time(at: UnixMillis) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX);
+    at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_checked_as_the_api_says() {
+        for (json, is_right) in [
+            ("\"a-b_c.D9\"", true),
+            ("\"\"", false),
+            ("\"a b\"", false),
+            ("\"\u{e4}\"", false),
+            ("5", false),
+        ] {
+            assert_eq!(serde_json::from_str::<Uid>(json).is_ok(), is_right, "{json}");
+        }
+        assert!(serde_json::from_str::<Uid>(&format!("\"{}\"", "a".repeat(257))).is_err());
+        assert!(serde_json::from_str::<Name>("\"\"").is_err());
+        assert!(serde_json::from_str::<Name>("\"a\\u0000\"").is_err());
+        assert!(serde_json::from_str::<Line>("\"\"").is_ok());
+        let long = format!("{{\"a\":\"{}\"}}", "b".repeat(METADATA_BYTES_MAX));
+        assert!(serde_json::from_str::<Metadata>(&long).is_err());
+        assert!(serde_json::from_str::<NotHonoured>("null").is_ok());
+        assert!(serde_json::from_str::<NotHonoured>("5").is_err());
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(time(UnixMillis(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+    }
+}

@@ -1,0 +1,313 @@
+//! The management API of `hooklane serve`, by the client libraries that platforms run, and by requests of every kind.
+
+#[path = "management/stage.rs"]
+mod stage;
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hooklane_receiver::Reply;
+use hooklane_testkit::process::Spawn;
+use hooklane_testkit::{eventually, javascript, python};
+use serde_json::{Value, json};
+use stage::{SOON, Stage};
+
+async fn managed_by(script: Spawn) -> Result<()> {
+    let stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let ended = script
+        .args([&stage.url, &token, &stage.receiver.url("/hook")])
+        .run(SOON)
+        .await?;
+    ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let ids: Vec<&str> = ended.stdout.split_whitespace().collect();
+    let [message, application, endpoint] = ids[..] else {
+        anyhow::bail!("{}", ended.stdout);
+    };
+    let log = stage.receiver.wait_for(1, SOON).await?;
+    let request = log.requests().next().context("a request")?;
+    ensure!(request.header("svix-id") == Some(message), "{request:?}");
+    ensure!(request.header("x-tenant") == Some("7"), "the header is sent");
+    // Signed with the secret of today.
+    let key = stage
+        .get(&token, &format!("/app/{application}/endpoint/{endpoint}/secret"))
+        .await?;
+    stage::verify(request, key["key"].as_str().context("a key")?)
+}
+
+#[tokio::test]
+async fn svix_of_pypi_manages_what_is_there() -> Result<()> {
+    managed_by(python::script(stage::file("client.py"))?).await
+}
+
+#[tokio::test]
+async fn svix_of_npm_manages_what_is_there() -> Result<()> {
+    managed_by(javascript::script(stage::file("client.js"))?).await
+}
+
+#[tokio::test]
+async fn what_was_made_is_in_force_when_it_is_answered() -> Result<()> {
+    // Goal: application, endpoint and event right behind each other, many times: no event misses its endpoint.
+    let stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    for n in 0..30 {
+        let uid = format!("app-{n}");
+        stage.make(&token, "/app", json!({"name": "x", "uid": uid})).await?;
+        let url = stage.receiver.url(&format!("/hook/{n}"));
+        let path = format!("/app/{uid}/endpoint");
+        stage.make(&token, &path, json!({"url": url})).await?;
+        stage.publish(&token, &uid, "a.b").await?;
+    }
+    let log = stage.receiver.wait_for(30, SOON).await?;
+    ensure!(log.by_webhook_id().len() == 30);
+    // And what was changed: the next event goes by the change.
+    let path = "/app/app-0/endpoint";
+    let list = stage.get(&token, path).await?;
+    let id = list["data"][0]["id"].as_str().context("an id")?.to_owned();
+    stage.receiver.forget();
+    let patched = stage
+        .send(&token, "PATCH", &format!("{path}/{id}"), Some(json!({"eventTypes": ["other"]})))
+        .await?;
+    ensure!(patched.status == 200, "{patched:?}");
+    stage.publish(&token, "app-0", "a.b").await?;
+    stage.publish(&token, "app-0", "other").await?;
+    let log = stage.receiver.wait_for(1, SOON).await?;
+    ensure!(log.requests().count() == 1, "an event came that was not wanted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one() -> Result<()> {
+    let stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let (_, endpoint) = stage.pair(&token, "acme").await?;
+    let path = format!("/app/acme/endpoint/{endpoint}");
+    stage.receiver.script_with("/hook", |_| Reply::status(500));
+    stage.publish(&token, "acme", "a.b").await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    stage.send(&token, "PATCH", &path, Some(json!({"disabled": true}))).await?;
+    stage.receiver.script_with("/hook", |_| Reply::ok());
+    stage.receiver.forget();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    ensure!(stage.receiver.total() == 0, "a disabled endpoint was tried");
+    stage.send(&token, "PATCH", &path, Some(json!({"disabled": false}))).await?;
+    stage.receiver.wait_for(1, SOON).await?;
+
+    stage.receiver.script_with("/hook", |_| Reply::status(500));
+    stage.receiver.forget();
+    stage.publish(&token, "acme", "a.b").await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    let deleted = stage.send(&token, "DELETE", &path, None).await?;
+    ensure!(deleted.status == 204, "{deleted:?}");
+    eventually("the dead letter of a removed endpoint", SOON, || async {
+        let letters = stage.ok(&["dead", "list"]).await?;
+        ensure!(letters.contains("endpoint_removed"), "{letters}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Result<()> {
+    let mut stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let (application, endpoint) = stage.pair(&token, "acme").await?;
+    let path = format!("/app/acme/endpoint/{endpoint}");
+    let key = stage.get(&token, &format!("{path}/secret")).await?;
+    let secret = key["key"].as_str().context("a key")?.to_owned();
+    let header = json!({"headers": {"x-key": "s3cret-of-the-receiver"}});
+    stage.send(&token, "PUT", &format!("{path}/headers"), Some(header)).await?;
+    stage.kill9().await?;
+    for entry in fs::read_dir(stage.data())? {
+        let entry = entry?;
+        let bytes = fs::read(entry.path()).unwrap_or_default();
+        for secret in [secret.as_str(), &secret[6..], "s3cret-of-the-receiver"] {
+            let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            ensure!(!found, "a secret stands in {:?}", entry.file_name());
+        }
+    }
+    stage.serve().await?;
+    let found = stage.get(&token, "/app/acme").await?;
+    ensure!(found["id"] == application.as_str());
+    ensure!(stage.get(&token, &format!("{path}/secret")).await? == key);
+    stage.publish(&token, "acme", "a.b").await?;
+    let log = stage.receiver.wait_for(1, SOON).await?;
+    stage::verify(log.requests().next().context("a request")?, &secret)
+}
+
+#[tokio::test]
+async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> Result<()> {
+    let mut stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let (_, endpoint) = stage.pair(&token, "acme").await?;
+    let secret = format!("/app/acme/endpoint/{endpoint}/secret");
+    let before = stage.get(&token, &secret).await?;
+    stage.stop().await?;
+    let kept = fs::read_to_string(stage.data().join("store.key"))?.trim().to_owned();
+    fs::remove_file(stage.data().join("store.key"))?;
+    let words = stage.refuses_to_serve(&[]).await?;
+    ensure!(words.contains("store.key is missing") && words.contains("encryption_key"), "{words}");
+    ensure!(!stage.data().join("store.key").exists(), "a fresh key was made");
+    let fresh = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+    let only_fresh = [("HOOKLANE_API__ENCRYPTION_KEY", fresh)];
+    let words = stage.refuses_to_serve(&only_fresh).await?;
+    ensure!(words.contains("start with the key that sealed them") && words.contains(&endpoint), "{words}");
+    let both = [
+        ("HOOKLANE_API__ENCRYPTION_KEY", fresh),
+        ("HOOKLANE_API__ENCRYPTION_KEY_BEFORE", kept.as_str()),
+    ];
+    stage.serve_with(&both).await?;
+    ensure!(stage.get(&token, &secret).await? == before);
+    // What is written from now on needs the new key alone.
+    stage.send(&token, "POST", &format!("{secret}/rotate"), Some(json!({}))).await?;
+    let after = stage.get(&token, &secret).await?;
+    stage.stop().await?;
+    stage.serve_with(&only_fresh).await?;
+    ensure!(stage.get(&token, &secret).await? == after && after != before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_token_shows_what_is_anothers() -> Result<()> {
+    // Goal: every path and method, with every token that must not pass. Never data, never a hint that something exists.
+    let stage = Stage::start("").await?;
+    let own = stage.token(&[]).await?;
+    let (application, endpoint) = stage.pair(&own, "acme").await?;
+    let (other_application, _) = stage.pair(&own, "other").await?;
+    stage.make(&own, "/event-type", json!({"name": "a.b", "description": "x"})).await?;
+    let of_other_organisation = stage.token(&["--organisation", "org_other"]).await?;
+    let of_other_application = stage.token(&["--application", &other_application]).await?;
+    let of_application = stage.token(&["--application", &application]).await?;
+    let claims = own.split('.').nth(1).context("claims")?;
+    let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
+    let endpoint_path = format!("/app/{application}/endpoint/{endpoint}");
+    let body = |path: &str| match path {
+        _ if path.ends_with("/headers") => json!({"headers": {}}),
+        _ if path.ends_with("/rotate") => json!({}),
+        _ if path.contains("/endpoint") => json!({"url": "https://example.com/"}),
+        _ if path.contains("/event-type") => json!({"name": "c", "description": "x"}),
+        _ => json!({"name": "x"}),
+    };
+    let paths: Vec<(&str, String, bool)> = [
+        ("GET", "/app".to_owned(), true),
+        ("POST", "/app".to_owned(), true),
+        ("GET", format!("/app/{application}"), false),
+        ("PUT", format!("/app/{application}"), true),
+        ("PATCH", format!("/app/{application}"), true),
+        ("DELETE", format!("/app/{application}"), true),
+        ("GET", format!("/app/{application}/endpoint"), false),
+        ("POST", format!("/app/{application}/endpoint"), false),
+        ("GET", endpoint_path.clone(), false),
+        ("PUT", endpoint_path.clone(), false),
+        ("PATCH", endpoint_path.clone(), false),
+        ("DELETE", endpoint_path.clone(), false),
+        ("GET", format!("{endpoint_path}/headers"), false),
+        ("PUT", format!("{endpoint_path}/headers"), false),
+        ("PATCH", format!("{endpoint_path}/headers"), false),
+        ("GET", format!("{endpoint_path}/secret"), false),
+        ("POST", format!("{endpoint_path}/secret/rotate"), false),
+        ("POST", "/event-type".to_owned(), true),
+        ("PATCH", "/event-type/a.b".to_owned(), true),
+        ("DELETE", "/event-type/a.b".to_owned(), true),
+    ]
+    .to_vec();
+    for (method, path, is_of_organisation) in &paths {
+        let unauthorised = ["", "nonsense", &unsigned, &own[..own.len() - 2]];
+        let with_body = (*method != "GET" && *method != "DELETE").then(|| body(path));
+        for token in unauthorised {
+            let answer = stage.send(token, method, path, with_body.clone()).await?;
+            ensure!(answer.status == 401, "{method} {path} with {token:?}: {answer:?}");
+            ensure!(answer.body["code"] == "authentication_failed", "{answer:?}");
+        }
+        for (token, forbidden) in [(&of_other_application, 403), (&of_other_organisation, 404)] {
+            let answer = stage.send(token, method, path, with_body.clone()).await?;
+            let is_of_own = path == "/app" || path == "/event-type" || (*method == "PUT" && *is_of_organisation);
+            let expected = match forbidden {
+                403 if *is_of_organisation => 403,
+                // Another organisation's own lists, and what it makes for itself.
+                404 if is_of_own => continue,
+                _ => 404,
+            };
+            ensure!(answer.status == expected, "{method} {path}: {answer:?}");
+            let told = answer.body.to_string();
+            ensure!(!told.contains(&endpoint) && !told.contains("acme"), "{method} {path}: {told}");
+        }
+    }
+    // The same names mean other things there.
+    let list = stage.get(&of_other_organisation, "/app").await?;
+    let names: Vec<&Value> = list["data"].as_array().context("a list")?.iter().map(|app| &app["uid"]).collect();
+    ensure!(!names.contains(&&json!("acme")), "{list}");
+    // Nothing was changed by any of it, and whom it belongs to still sees it.
+    let seen = stage.get(&of_application, &endpoint_path).await?;
+    ensure!(seen["url"] == stage.receiver.url("/hook").as_str(), "{seen}");
+    let refused = stage.send(&of_application, "GET", "/app", None).await?;
+    ensure!(refused.status == 403, "{refused:?}");
+    // Events: for one's own organisation alone.
+    for (token, expected) in [
+        (own.as_str(), 202),
+        (&of_other_organisation, 404),
+        (&of_application, 403),
+        ("nonsense", 401),
+    ] {
+        let event = json!({"eventType": "a.b", "payload": {}});
+        let answer = stage.send(token, "POST", &format!("/app/{application}/msg"), Some(event)).await?;
+        ensure!(answer.status == expected, "{token}: {answer:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
+    let stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    for (method, path, body, field) in [
+        ("POST", "/app", json!({"name": "x", "colour": "red"}), "colour"),
+        ("POST", "/app", json!({"name": "x", "rateLimit": 5}), "rateLimit"),
+        ("POST", "/app", json!({"name": 5}), "name"),
+        ("POST", "/app", json!({"name": "x", "metadata": {"a": 1}}), "metadata"),
+        ("POST", "/app?get_if_exist=true", json!({"name": "x"}), "get_if_exist"),
+        ("POST", "/event-type", json!({"name": "x", "description": "y", "schema": {}}), "schema"),
+        ("GET", "/app?limit=251", Value::Null, "limit"),
+        ("GET", "/app?order=up", Value::Null, "order"),
+        ("GET", "/app?iterator=a&iterator=b", Value::Null, "iterator"),
+    ] {
+        let body = (!body.is_null()).then_some(body);
+        let answer = stage.send(&token, method, path, body).await?;
+        ensure!(answer.status == 422, "{method} {path}: {answer:?}");
+        ensure!(answer.body["detail"][0]["loc"].to_string().contains(field), "{answer:?}");
+    }
+    for (method, path, expected, code) in [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/app/none", 404, "not_found"),
+        ("DELETE", "/app", 405, "method_not_allowed"),
+    ] {
+        let answer = stage.send(&token, method, path, None).await?;
+        ensure!(answer.status == expected && answer.body["code"] == code, "{method} {path}: {answer:?}");
+    }
+    for body in ["", "{", "[1]", "\"x\"", "{\"name\":\"\\ud800\"}", "\u{0}"] {
+        let answer = stage.raw(&token, "POST", "/app", body.as_bytes().to_vec()).await?;
+        ensure!((400..500).contains(&answer.status), "{body:?}: {answer:?}");
+    }
+    let large = stage.raw(&token, "POST", "/app", vec![b' '; 600 * 1024]).await?;
+    ensure!(large.status == 413 && large.body["code"] == "payload_too_large", "{large:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_application_is_known_by_its_uid_to_every_way_of_publishing() -> Result<()> {
+    let stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    stage.pair(&token, "acme").await?;
+    stage
+        .ok(&["publish", "--application", "acme", "--type", "a.b", "--payload", "{}", "--id", "order-1"])
+        .await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    // Over HTTP the same event has the same id: it is a repeat.
+    let event = json!({"eventType": "a.b", "payload": {}, "eventId": "order-1"});
+    stage.send(&token, "POST", "/app/acme/msg", Some(event)).await?;
+    stage.publish(&token, "acme", "a.b").await?;
+    let log = stage.receiver.wait_for(2, SOON).await?;
+    ensure!(log.by_webhook_id().len() == 2 && log.requests().count() == 2, "the repeat was delivered");
+    Ok(())
+}
