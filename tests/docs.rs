@@ -15,7 +15,7 @@ const LEVELS: [&[&str]; 6] = [
     &["types", "receiver"],
     &["policy"],
     &["broker", "store", "egress"],
-    &["ingest", "dispatcher", "control", "bench"],
+    &["ingest", "dispatcher", "control", "api", "bench"],
     &["cli"],
 ];
 /// Never shipped: only tests import it.

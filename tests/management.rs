@@ -25,8 +25,8 @@ async fn managed_by(script: Spawn) -> Result<()> {
     let [message, application, endpoint] = ids[..] else {
         anyhow::bail!("{}", ended.stdout);
     };
-    let log = stage.receiver.wait_for(1, SOON).await?;
-    let request = log.requests().next().context("a request")?;
+    let received = stage.received(1).await?;
+    let request = &received[0];
     ensure!(request.header("svix-id") == Some(message), "{request:?}");
     ensure!(request.header("x-tenant") == Some("7"), "the header is sent");
     // Signed with the secret of today.
@@ -53,27 +53,36 @@ async fn what_was_made_is_in_force_when_it_is_answered() -> Result<()> {
     let token = stage.token(&[]).await?;
     for n in 0..30 {
         let uid = format!("app-{n}");
-        stage.make(&token, "/app", json!({"name": "x", "uid": uid})).await?;
+        stage
+            .make(&token, "/app", json!({"name": "x", "uid": uid}))
+            .await?;
         let url = stage.receiver.url(&format!("/hook/{n}"));
         let path = format!("/app/{uid}/endpoint");
         stage.make(&token, &path, json!({"url": url})).await?;
         stage.publish(&token, &uid, "a.b").await?;
     }
-    let log = stage.receiver.wait_for(30, SOON).await?;
-    ensure!(log.by_webhook_id().len() == 30);
+    stage.received(30).await?;
+    ensure!(stage.receiver.by_webhook_id().len() == 30);
     // And what was changed: the next event goes by the change.
     let path = "/app/app-0/endpoint";
     let list = stage.get(&token, path).await?;
     let id = list["data"][0]["id"].as_str().context("an id")?.to_owned();
     stage.receiver.forget();
     let patched = stage
-        .send(&token, "PATCH", &format!("{path}/{id}"), Some(json!({"eventTypes": ["other"]})))
+        .send(
+            &token,
+            "PATCH",
+            &format!("{path}/{id}"),
+            Some(json!({"eventTypes": ["other"]})),
+        )
         .await?;
     ensure!(patched.status == 200, "{patched:?}");
     stage.publish(&token, "app-0", "a.b").await?;
     stage.publish(&token, "app-0", "other").await?;
-    let log = stage.receiver.wait_for(1, SOON).await?;
-    ensure!(log.requests().count() == 1, "an event came that was not wanted");
+    ensure!(
+        stage.received(1).await?.len() == 1,
+        "an event came that was not wanted"
+    );
     Ok(())
 }
 
@@ -86,12 +95,16 @@ async fn deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one() ->
     stage.receiver.script_with("/hook", |_| Reply::status(500));
     stage.publish(&token, "acme", "a.b").await?;
     stage.receiver.wait_for(1, SOON).await?;
-    stage.send(&token, "PATCH", &path, Some(json!({"disabled": true}))).await?;
+    stage
+        .send(&token, "PATCH", &path, Some(json!({"disabled": true})))
+        .await?;
     stage.receiver.script_with("/hook", |_| Reply::ok());
     stage.receiver.forget();
     tokio::time::sleep(Duration::from_secs(7)).await;
     ensure!(stage.receiver.total() == 0, "a disabled endpoint was tried");
-    stage.send(&token, "PATCH", &path, Some(json!({"disabled": false}))).await?;
+    stage
+        .send(&token, "PATCH", &path, Some(json!({"disabled": false})))
+        .await?;
     stage.receiver.wait_for(1, SOON).await?;
 
     stage.receiver.script_with("/hook", |_| Reply::status(500));
@@ -117,7 +130,9 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     let key = stage.get(&token, &format!("{path}/secret")).await?;
     let secret = key["key"].as_str().context("a key")?.to_owned();
     let header = json!({"headers": {"x-key": "s3cret-of-the-receiver"}});
-    stage.send(&token, "PUT", &format!("{path}/headers"), Some(header)).await?;
+    stage
+        .send(&token, "PUT", &format!("{path}/headers"), Some(header))
+        .await?;
     stage.kill9().await?;
     for entry in fs::read_dir(stage.data())? {
         let entry = entry?;
@@ -132,8 +147,7 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     ensure!(found["id"] == application.as_str());
     ensure!(stage.get(&token, &format!("{path}/secret")).await? == key);
     stage.publish(&token, "acme", "a.b").await?;
-    let log = stage.receiver.wait_for(1, SOON).await?;
-    stage::verify(log.requests().next().context("a request")?, &secret)
+    stage::verify(&stage.received(1).await?[0], &secret)
 }
 
 #[tokio::test]
@@ -144,15 +158,23 @@ async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> 
     let secret = format!("/app/acme/endpoint/{endpoint}/secret");
     let before = stage.get(&token, &secret).await?;
     stage.stop().await?;
-    let kept = fs::read_to_string(stage.data().join("store.key"))?.trim().to_owned();
+    let kept = fs::read_to_string(stage.data().join("store.key"))?
+        .trim()
+        .to_owned();
     fs::remove_file(stage.data().join("store.key"))?;
     let words = stage.refuses_to_serve(&[]).await?;
-    ensure!(words.contains("store.key is missing") && words.contains("encryption_key"), "{words}");
+    ensure!(
+        words.contains("store.key is missing") && words.contains("encryption_key"),
+        "{words}"
+    );
     ensure!(!stage.data().join("store.key").exists(), "a fresh key was made");
     let fresh = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
     let only_fresh = [("HOOKLANE_API__ENCRYPTION_KEY", fresh)];
     let words = stage.refuses_to_serve(&only_fresh).await?;
-    ensure!(words.contains("start with the key that sealed them") && words.contains(&endpoint), "{words}");
+    ensure!(
+        words.contains("start with the key that sealed them") && words.contains(&endpoint),
+        "{words}"
+    );
     let both = [
         ("HOOKLANE_API__ENCRYPTION_KEY", fresh),
         ("HOOKLANE_API__ENCRYPTION_KEY_BEFORE", kept.as_str()),
@@ -160,11 +182,74 @@ async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> 
     stage.serve_with(&both).await?;
     ensure!(stage.get(&token, &secret).await? == before);
     // What is written from now on needs the new key alone.
-    stage.send(&token, "POST", &format!("{secret}/rotate"), Some(json!({}))).await?;
+    stage
+        .send(&token, "POST", &format!("{secret}/rotate"), Some(json!({})))
+        .await?;
     let after = stage.get(&token, &secret).await?;
     stage.stop().await?;
     stage.serve_with(&only_fresh).await?;
     ensure!(stage.get(&token, &secret).await? == after && after != before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused_and_nothing_is_touched() -> Result<()> {
+    let mut stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    stage.pair(&token, "acme").await?;
+    stage.stop().await?;
+    let told = stage.ok(&["check"]).await?;
+    ensure!(told.contains("store.sqlite is whole"), "{told}");
+    let store = stage.data().join("store.sqlite");
+    let whole = fs::read(&store)?;
+    let mut damaged = whole.clone();
+    damaged[4096..8192].fill(0xa5);
+    for (bytes, words) in [
+        (damaged.as_slice(), "store.sqlite is damaged"),
+        (b"my notes", "is not a store of Hooklane"),
+    ] {
+        fs::write(&store, bytes)?;
+        let before = stage.contents()?;
+        let told = stage.refuses_to_serve(&[]).await?;
+        ensure!(told.contains(words), "{told}");
+        let checked = stage.run(&["check"]).await?;
+        ensure!(
+            checked.stdout.contains(words) && !checked.status.success(),
+            "{}",
+            checked.stdout
+        );
+        ensure!(stage.contents()? == before, "something was changed");
+    }
+    fs::write(&store, whole)?;
+    stage.serve().await?;
+    stage.get(&token, "/app/acme").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_drain_does_not_leave_endpoints_behind() -> Result<()> {
+    // Goal: what waits for an endpoint that the dispatchers there do not know would be given up.
+    let mut stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let (_, endpoint) = stage.pair(&token, "acme").await?;
+    stage.stop().await?;
+    let drain = ["drain", "--to", "amqp://127.0.0.1:1"];
+    let ended = stage.run(&drain).await?;
+    ensure!(
+        ended.status.code() == Some(1) && ended.stderr.contains("1 endpoint made through the API"),
+        "{}",
+        ended.stderr
+    );
+    stage.serve().await?;
+    stage
+        .send(&token, "DELETE", &format!("/app/acme/endpoint/{endpoint}"), None)
+        .await?;
+    stage.stop().await?;
+    let ended = stage.run(&drain).await?;
+    ensure!(
+        ended.stderr.contains("127.0.0.1:1") && !ended.stderr.contains("API"),
+        "{}",
+        ended.stderr
+    );
     Ok(())
 }
 
@@ -175,7 +260,9 @@ async fn no_token_shows_what_is_anothers() -> Result<()> {
     let own = stage.token(&[]).await?;
     let (application, endpoint) = stage.pair(&own, "acme").await?;
     let (other_application, _) = stage.pair(&own, "other").await?;
-    stage.make(&own, "/event-type", json!({"name": "a.b", "description": "x"})).await?;
+    stage
+        .make(&own, "/event-type", json!({"name": "a.b", "description": "x"}))
+        .await?;
     let of_other_organisation = stage.token(&["--organisation", "org_other"]).await?;
     let of_other_application = stage.token(&["--application", &other_application]).await?;
     let of_application = stage.token(&["--application", &application]).await?;
@@ -186,7 +273,8 @@ async fn no_token_shows_what_is_anothers() -> Result<()> {
         _ if path.ends_with("/headers") => json!({"headers": {}}),
         _ if path.ends_with("/rotate") => json!({}),
         _ if path.contains("/endpoint") => json!({"url": "https://example.com/"}),
-        _ if path.contains("/event-type") => json!({"name": "c", "description": "x"}),
+        _ if path.ends_with("/event-type") => json!({"name": "c", "description": "x"}),
+        _ if path.contains("/event-type") => json!({"description": "x"}),
         _ => json!({"name": "x"}),
     };
     let paths: Vec<(&str, String, bool)> = [
@@ -222,7 +310,8 @@ async fn no_token_shows_what_is_anothers() -> Result<()> {
         }
         for (token, forbidden) in [(&of_other_application, 403), (&of_other_organisation, 404)] {
             let answer = stage.send(token, method, path, with_body.clone()).await?;
-            let is_of_own = path == "/app" || path == "/event-type" || (*method == "PUT" && *is_of_organisation);
+            let is_of_own =
+                path == "/app" || path == "/event-type" || (*method == "PUT" && *is_of_organisation);
             let expected = match forbidden {
                 403 if *is_of_organisation => 403,
                 // Another organisation's own lists, and what it makes for itself.
@@ -231,12 +320,20 @@ async fn no_token_shows_what_is_anothers() -> Result<()> {
             };
             ensure!(answer.status == expected, "{method} {path}: {answer:?}");
             let told = answer.body.to_string();
-            ensure!(!told.contains(&endpoint) && !told.contains("acme"), "{method} {path}: {told}");
+            ensure!(
+                !told.contains(&endpoint) && !told.contains("acme"),
+                "{method} {path}: {told}"
+            );
         }
     }
     // The same names mean other things there.
     let list = stage.get(&of_other_organisation, "/app").await?;
-    let names: Vec<&Value> = list["data"].as_array().context("a list")?.iter().map(|app| &app["uid"]).collect();
+    let names: Vec<&Value> = list["data"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|app| &app["uid"])
+        .collect();
     ensure!(!names.contains(&&json!("acme")), "{list}");
     // Nothing was changed by any of it, and whom it belongs to still sees it.
     let seen = stage.get(&of_application, &endpoint_path).await?;
@@ -251,7 +348,9 @@ async fn no_token_shows_what_is_anothers() -> Result<()> {
         ("nonsense", 401),
     ] {
         let event = json!({"eventType": "a.b", "payload": {}});
-        let answer = stage.send(token, "POST", &format!("/app/{application}/msg"), Some(event)).await?;
+        let answer = stage
+            .send(token, "POST", &format!("/app/{application}/msg"), Some(event))
+            .await?;
         ensure!(answer.status == expected, "{token}: {answer:?}");
     }
     Ok(())
@@ -265,9 +364,24 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
         ("POST", "/app", json!({"name": "x", "colour": "red"}), "colour"),
         ("POST", "/app", json!({"name": "x", "rateLimit": 5}), "rateLimit"),
         ("POST", "/app", json!({"name": 5}), "name"),
-        ("POST", "/app", json!({"name": "x", "metadata": {"a": 1}}), "metadata"),
-        ("POST", "/app?get_if_exist=true", json!({"name": "x"}), "get_if_exist"),
-        ("POST", "/event-type", json!({"name": "x", "description": "y", "schema": {}}), "schema"),
+        (
+            "POST",
+            "/app",
+            json!({"name": "x", "metadata": {"a": 1}}),
+            "metadata",
+        ),
+        (
+            "POST",
+            "/app?get_if_exist=true",
+            json!({"name": "x"}),
+            "get_if_exist",
+        ),
+        (
+            "POST",
+            "/event-type",
+            json!({"name": "x", "description": "y", "schema": {}}),
+            "schema",
+        ),
         ("GET", "/app?limit=251", Value::Null, "limit"),
         ("GET", "/app?order=up", Value::Null, "order"),
         ("GET", "/app?iterator=a&iterator=b", Value::Null, "iterator"),
@@ -275,7 +389,10 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
         let body = (!body.is_null()).then_some(body);
         let answer = stage.send(&token, method, path, body).await?;
         ensure!(answer.status == 422, "{method} {path}: {answer:?}");
-        ensure!(answer.body["detail"][0]["loc"].to_string().contains(field), "{answer:?}");
+        ensure!(
+            answer.body["detail"][0]["loc"].to_string().contains(field),
+            "{answer:?}"
+        );
     }
     for (method, path, expected, code) in [
         ("GET", "/nothing", 404, "not_found"),
@@ -283,14 +400,22 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
         ("DELETE", "/app", 405, "method_not_allowed"),
     ] {
         let answer = stage.send(&token, method, path, None).await?;
-        ensure!(answer.status == expected && answer.body["code"] == code, "{method} {path}: {answer:?}");
+        ensure!(
+            answer.status == expected && answer.body["code"] == code,
+            "{method} {path}: {answer:?}"
+        );
     }
     for body in ["", "{", "[1]", "\"x\"", "{\"name\":\"\\ud800\"}", "\u{0}"] {
-        let answer = stage.raw(&token, "POST", "/app", body.as_bytes().to_vec()).await?;
+        let answer = stage
+            .raw(&token, "POST", "/app", body.as_bytes().to_vec())
+            .await?;
         ensure!((400..500).contains(&answer.status), "{body:?}: {answer:?}");
     }
     let large = stage.raw(&token, "POST", "/app", vec![b' '; 600 * 1024]).await?;
-    ensure!(large.status == 413 && large.body["code"] == "payload_too_large", "{large:?}");
+    ensure!(
+        large.status == 413 && large.body["code"] == "payload_too_large",
+        "{large:?}"
+    );
     Ok(())
 }
 
@@ -299,15 +424,27 @@ async fn an_application_is_known_by_its_uid_to_every_way_of_publishing() -> Resu
     let stage = Stage::start("").await?;
     let token = stage.token(&[]).await?;
     stage.pair(&token, "acme").await?;
-    stage
-        .ok(&["publish", "--application", "acme", "--type", "a.b", "--payload", "{}", "--id", "order-1"])
-        .await?;
+    let by_socket = [
+        "publish",
+        "--application",
+        "acme",
+        "--type",
+        "a.b",
+        "--payload",
+        "{}",
+        "--id",
+        "order-1",
+    ];
+    stage.ok(&by_socket).await?;
     stage.receiver.wait_for(1, SOON).await?;
     // Over HTTP the same event has the same id: it is a repeat.
     let event = json!({"eventType": "a.b", "payload": {}, "eventId": "order-1"});
     stage.send(&token, "POST", "/app/acme/msg", Some(event)).await?;
     stage.publish(&token, "acme", "a.b").await?;
-    let log = stage.receiver.wait_for(2, SOON).await?;
-    ensure!(log.by_webhook_id().len() == 2 && log.requests().count() == 2, "the repeat was delivered");
+    let received = stage.received(2).await?;
+    ensure!(
+        stage.receiver.by_webhook_id().len() == 2 && received.len() == 2,
+        "the repeat was delivered"
+    );
     Ok(())
 }

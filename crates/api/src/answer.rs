@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     Rule { code: &'static str, detail: String },
     /// Over the limit, in bytes.
     TooLarge(usize),
+    /// The body did not come in time.
+    BodyTimeout,
     /// The body did not come whole.
     BodyBroken,
     /// Not JSON.
@@ -97,6 +99,11 @@ impl Refusal {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "payload_too_large",
                 format!("the body has more than {limit} bytes"),
+            ),
+            Refusal::BodyTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "the body was not complete in time".to_owned(),
             ),
             Refusal::BodyBroken => (
                 StatusCode::BAD_REQUEST,

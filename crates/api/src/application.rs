@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Refusal;
-use crate::auth::Caller;
+use crate::auth::{Caller, Organisation};
 use crate::body::Json;
 use crate::list::List;
 use crate::patch::{Field, not_null};
@@ -93,30 +93,28 @@ type Answer = Result<(StatusCode, Out<ApplicationOut>), Refusal>;
 
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     mut query: Query,
 ) -> Result<Out<List<ApplicationOut>>, Refusal> {
-    let organisation = caller.whole()?;
     let part = query.part();
     query.finish()?;
-    let found = api.page(Kind::Application, organisation, &part).await?;
+    let found = api.page(Kind::Application, &organisation, &part).await?;
     let data = found.into_iter().map(ApplicationOut::from).collect();
     Ok(Out(List::new(&part, data, |out| out.id.clone())))
 }
 
 pub(crate) async fn create(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     mut query: Query,
     Json(body): Json<ApplicationIn>,
 ) -> Answer {
-    let organisation = caller.whole()?;
     let get_if_exists = query.flag("get_if_exists");
     query.finish()?;
     let uid: Option<String> = body.uid.clone().map(Into::into);
-    match (add(&api, organisation, body).await, uid) {
+    match (add(&api, &organisation, body).await, uid) {
         (Err(CatalogError::UidTaken), Some(uid)) if get_if_exists => {
-            let found = api.catalog.get(Kind::Application, organisation, &uid).await?;
+            let found = api.catalog.get(Kind::Application, &organisation, &uid).await?;
             let read: Read<items::Application> = found.ok_or(Refusal::NotFound)?.try_into()?;
             Ok((StatusCode::OK, Out(read.into())))
         }
@@ -152,22 +150,21 @@ pub(crate) async fn get(
 
 pub(crate) async fn put(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(application): Path<String>,
     query: Query,
     Json(body): Json<ApplicationIn>,
 ) -> Answer {
-    let organisation = caller.whole()?;
     query.finish()?;
     let (uid, item) = body.clone().into_parts();
-    let changed = api.change(Kind::Application, organisation, &application, |_, at, there| {
+    let changed = api.change(Kind::Application, &organisation, &application, |_, at, there| {
         *at = uid.clone();
         *there = item.clone();
         Ok(())
     });
     match changed.await {
         Err(Refusal::NotFound) => {
-            let added = add(&api, organisation, body).await?;
+            let added = add(&api, &organisation, body).await?;
             Ok((StatusCode::CREATED, Out(added.into())))
         }
         changed => Ok((StatusCode::OK, Out(changed?.into()))),
@@ -176,16 +173,15 @@ pub(crate) async fn put(
 
 pub(crate) async fn patch(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(application): Path<String>,
     query: Query,
     Json(body): Json<ApplicationPatch>,
 ) -> Result<Out<ApplicationOut>, Refusal> {
-    let organisation = caller.whole()?;
     query.finish()?;
     let changed = api.change(
         Kind::Application,
-        organisation,
+        &organisation,
         &application,
         |_, uid, item: &mut items::Application| {
             let body = body.clone();
@@ -204,13 +200,15 @@ pub(crate) async fn patch(
 
 pub(crate) async fn delete(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(application): Path<String>,
     query: Query,
 ) -> Result<StatusCode, Refusal> {
-    caller.whole()?;
     query.finish()?;
-    let found = caller.application(&api, &application).await?;
-    api.remove(&found).await?;
+    let found = api
+        .catalog
+        .get(Kind::Application, &organisation, &application)
+        .await?;
+    api.remove(&found.ok_or(Refusal::NotFound)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

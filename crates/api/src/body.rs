@@ -1,16 +1,20 @@
 //! A request's JSON body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::answer::{Problem, Refusal};
 use crate::state::{Api, BODY_BYTES_MAX};
 
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most unknown fields that an answer names.
 const UNKNOWN_MAX: usize = 20;
 
@@ -26,11 +30,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
 }
 
 async fn bytes(body: Body) -> Result<Bytes, Refusal> {
-    let read = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let read = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => Refusal::TooLarge(BODY_BYTES_MAX),
-        false => Refusal::BodyBroken,
-    })?;
+    let read = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    let read =
+        read.map_err(|_| Refusal::BodyTimeout)?
+            .map_err(|error| match error.is::<LengthLimitError>() {
+                true => Refusal::TooLarge(BODY_BYTES_MAX),
+                false => Refusal::BodyBroken,
+            })?;
     Ok(read.to_bytes())
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::answer::Refusal;
-use crate::auth::Caller;
+use crate::auth::{Caller, Organisation};
 use crate::body::Json;
 use crate::list::List;
 use crate::patch::{Field, not_null};
@@ -189,15 +189,16 @@ async fn shown(
 
 pub(crate) async fn create(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     query: Query,
     Json(body): Json<EventTypeIn>,
 ) -> Result<(StatusCode, Out<EventTypeOut>), Refusal> {
-    let organisation = caller.whole()?;
     query.finish()?;
     let (name, update) = body.into_parts();
     let item: items::EventType = update.into();
-    let added = api.insert(address(organisation, &name), None, item.clone()).await;
+    let added = api
+        .insert(address(&organisation, &name), None, item.clone())
+        .await;
     let read = match added {
         // An archived one is made anew.
         Err(CatalogError::IdTaken) => {
@@ -209,7 +210,7 @@ pub(crate) async fn create(
                     }
                     false => Err(Refusal::Conflict("an event type with this name exists already")),
                 };
-            api.change(Kind::EventType, organisation, &name, again).await?
+            api.change(Kind::EventType, &organisation, &name, again).await?
         }
         added => added?,
     };
@@ -236,15 +237,14 @@ pub(crate) async fn get(
 
 pub(crate) async fn put(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(name): Path<String>,
     query: Query,
     Json(body): Json<EventTypeUpdate>,
 ) -> Result<(StatusCode, Out<EventTypeOut>), Refusal> {
-    let organisation = caller.whole()?;
     query.finish()?;
     let item: items::EventType = body.into();
-    let changed = api.change(Kind::EventType, organisation, &name, |_, _, there| {
+    let changed = api.change(Kind::EventType, &organisation, &name, |_, _, there| {
         *there = item.clone();
         Ok(())
     });
@@ -253,7 +253,7 @@ pub(crate) async fn put(
             let name = Uid::try_from(name)
                 .map_err(|why| Refusal::field(["path", "event_type_name"], why, "value_error"))?;
             let added = api
-                .insert(address(organisation, &String::from(name)), None, item)
+                .insert(address(&organisation, &String::from(name)), None, item)
                 .await?;
             Ok((StatusCode::CREATED, Out(added.into())))
         }
@@ -263,14 +263,13 @@ pub(crate) async fn put(
 
 pub(crate) async fn patch(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(name): Path<String>,
     query: Query,
     Json(body): Json<EventTypePatch>,
 ) -> Result<Out<EventTypeOut>, Refusal> {
-    let organisation = caller.whole()?;
     query.finish()?;
-    let changed = api.change(Kind::EventType, organisation, &name, |_, _, item| {
+    let changed = api.change(Kind::EventType, &organisation, &name, |_, _, item| {
         body.clone().write(item);
         Ok(())
     });
@@ -279,22 +278,21 @@ pub(crate) async fn patch(
 
 pub(crate) async fn delete(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Organisation(organisation): Organisation,
     Path(name): Path<String>,
     mut query: Query,
 ) -> Result<StatusCode, Refusal> {
-    let organisation = caller.whole()?;
     let expunge = query.flag("expunge");
     query.finish()?;
     if expunge {
-        let found = api.catalog.get(Kind::EventType, organisation, &name).await?;
+        let found = api.catalog.get(Kind::EventType, &organisation, &name).await?;
         api.remove(&found.ok_or(Refusal::NotFound)?).await?;
     } else {
         let archive = |_: &Address, _: &mut Option<String>, item: &mut items::EventType| {
             item.archived = true;
             Ok(())
         };
-        api.change(Kind::EventType, organisation, &name, archive).await?;
+        api.change(Kind::EventType, &organisation, &name, archive).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

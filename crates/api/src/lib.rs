@@ -7,6 +7,7 @@ mod body;
 mod endpoint;
 mod event_type;
 mod list;
+mod log;
 mod patch;
 mod query;
 mod state;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
-pub use auth::{Algorithm, TokenError, Tokens};
+pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
 pub use state::{Api, BODY_BYTES_MAX};
 
 use answer::Refusal;
@@ -72,7 +73,9 @@ pub fn router(api: Arc<Api>) -> Router {
             .route(&format!("/api/v1{path}"), methods.clone())
             .route(&format!("/api/v1{path}/"), methods);
     }
-    router.with_state(api)
+    router
+        .layer(axum::middleware::from_fn_with_state(api.clone(), log::line))
+        .with_state(api)
 }
 
 async fn health() -> http::StatusCode {

@@ -40,16 +40,18 @@ impl Refusal {
     }
 }
 
-/// The event in an external message. Without a producer's id it gets a fresh one, from `now` and `random`.
+/// The event in an external message. Without a producer's id it gets a fresh one, from `now` and `random`. `id_of` puts an application's
+/// id in the place of another name of it: the event's id is derived from that.
 pub(crate) fn read(
     message: &RawMessage,
     settings: &DispatcherSettings,
+    id_of: impl Fn(ApplicationId) -> ApplicationId,
     now: UnixMillis,
     random: [u8; 10],
 ) -> Result<Event, Refusal> {
     check_size(message.body.len(), settings)?;
     check_readable(message)?;
-    let application = application(message, settings)?;
+    let application = id_of(application(message, settings)?);
     check_user(message, settings, &application)?;
     match cloud_event(message)? {
         Some(read) => Ok(from_cloud_event(message, read, application, now)),

@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use hooklane_telemetry::Metric;
 use hooklane_types::{
-    Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, Original, RawMessage,
-    SLICE_ENDPOINTS_MAX,
+    ApplicationId, Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, Original,
+    RawMessage, SLICE_ENDPOINTS_MAX,
 };
 
 use crate::core::InHand;
@@ -67,7 +67,7 @@ pub(crate) async fn process(
     match origin {
         Origin::Events | Origin::Ordered => {
             let received = event(hand, message)?;
-            first_hand(hand, &received, redelivered).await
+            first_hand(hand, received, redelivered).await
         }
         Origin::Deliveries => match Internal::decode(message.body.clone())? {
             Internal::Delivery(delivery) => Ok(second_hand(hand, delivery).await?),
@@ -105,15 +105,23 @@ fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed
             _ => Err(misplaced("an event")),
         };
     }
-    let event = intake::read(message, &core.settings, core.clock.now(), core.clock.random())?;
+    let registry = core.registry();
+    let id_of = |name: ApplicationId| registry.resolve(&name).cloned().unwrap_or(name);
+    let event = intake::read(
+        message,
+        &core.settings,
+        id_of,
+        core.clock.now(),
+        core.clock.random(),
+    )?;
     let id_lasts = event.producer_id.is_some();
     Ok(Received { event, id_lasts })
 }
 
-async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) -> Result<(), Unprocessed> {
+async fn first_hand(hand: InHand<'_>, mut received: Received, redelivered: bool) -> Result<(), Unprocessed> {
     let core = hand.core;
+    know_application(hand, &mut received.event).await?;
     let event = &received.event;
-    know_application(hand, event).await?;
     let mut claim = None;
     if event.producer_id.is_some() {
         let now_ms = core.clock.monotonic_ms();
@@ -127,7 +135,7 @@ async fn first_hand(hand: InHand<'_>, received: &Received, redelivered: bool) ->
             return Ok(());
         }
     }
-    send_out(hand, received, FIRST_RUN).await?;
+    send_out(hand, &received, FIRST_RUN).await?;
     if let Some(claim) = claim {
         claim.settle().await;
     }
@@ -140,8 +148,8 @@ async fn replayed(hand: InHand<'_>, original: &Original) -> Result<(), Unprocess
     if !matches!(original.origin, Origin::Events | Origin::Ordered) {
         return Err(misplaced("a replayed event"));
     }
-    let received = event(hand, &original.message)?;
-    know_application(hand, &received.event).await?;
+    let mut received = event(hand, &original.message)?;
+    know_application(hand, &mut received.event).await?;
     Ok(send_out(hand, &received, FIRST_RUN + 1).await?)
 }
 
@@ -167,10 +175,13 @@ async fn send_out(hand: InHand<'_>, received: &Received, run: u32) -> Result<(),
     Ok(())
 }
 
-/// Waits a little for an application that the registry does not know yet.
-async fn know_application(hand: InHand<'_>, event: &Event) -> Result<(), Unprocessed> {
+/// Puts the application's id in the place of its uid. Waits a little for one that the registry does not know yet.
+async fn know_application(hand: InHand<'_>, event: &mut Event) -> Result<(), Unprocessed> {
     let core = hand.core;
-    if core.registry().knows(&event.application) {
+    if let Some(id) = core.registry().resolve(&event.application) {
+        if *id != event.application {
+            event.application = id.clone();
+        }
         return Ok(());
     }
     let patience = core
@@ -181,9 +192,13 @@ async fn know_application(hand: InHand<'_>, event: &Event) -> Result<(), Unproce
     let known = tokio::select! {
         biased;
         () = core.shutdown.stop.cancelled() => return Err(Unprocessed::GivenBack),
-        known = tokio::time::timeout(patience, known) => matches!(known, Ok(Ok(_))),
+        known = tokio::time::timeout(patience, known) => match known {
+            Ok(Ok(registry)) => registry.resolve(&event.application).cloned(),
+            _ => None,
+        },
     };
-    if known {
+    if let Some(id) = known {
+        event.application = id;
         return Ok(());
     }
     let detail = format!("no application {} is known", event.application);

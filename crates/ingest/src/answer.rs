@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     AddressNotAllowed,
     /// No token, or a wrong one.
     Unauthorized,
+    /// A token that may not publish.
+    Forbidden,
     /// No such path.
     NoSuchPath,
     /// Another method.
@@ -113,6 +115,12 @@ impl Refusal {
                     detail,
                 )
             }
+            Refusal::Forbidden => Shape::new(
+                StatusCode::FORBIDDEN,
+                "insufficient_access",
+                "forbidden",
+                "this needs a token of the organisation",
+            ),
             Refusal::NoSuchPath => Shape::new(
                 StatusCode::NOT_FOUND,
                 "not_found",

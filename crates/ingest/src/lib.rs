@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod activity;
 mod allow;
 mod answer;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use access::{ReadToken, Shown};
 pub use auth::{Token, TokenError};
 pub use error::IngestError;
 pub use settings::{IngestSettings, SettingsError, TlsSettings};
@@ -36,20 +38,39 @@ use publish::Ingest;
 use serve::Server;
 use tls::Certificates;
 
+/// What ingest works with.
+pub struct Ports {
+    /// Where events are published.
+    pub broker: SharedBroker,
+    /// Which applications there are.
+    pub registry: watch::Receiver<Arc<Registry>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What tokens other than the one of the settings allow; none where there are no others.
+    pub read_token: Option<ReadToken>,
+    /// Paths that are served beside those of ingest.
+    pub routes: axum::Router,
+}
+
 /// Serves until `shutdown`, then finishes requests in flight within the grace time of the settings.
 ///
 /// # Errors
 /// Before the first connection: when the settings or the TLS files are wrong. Afterwards nothing ends it but `shutdown`.
 pub async fn run(
     settings: IngestSettings,
-    broker: SharedBroker,
-    registry: watch::Receiver<Arc<Registry>>,
-    metrics: Arc<Metrics>,
+    ports: Ports,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), IngestError> {
     let address = listener.local_addr().map_err(IngestError::Listener)?;
-    settings.validate(address)?;
+    settings.validate(address, ports.read_token.is_some())?;
+    let Ports {
+        broker,
+        registry,
+        metrics,
+        read_token,
+        routes,
+    } = ports;
     let certificates = match settings.tls.clone() {
         Some(tls) => Some(Certificates::load(tls).await?),
         None => None,
@@ -61,9 +82,11 @@ pub async fn run(
         registry,
         metrics,
         bodies,
+        read_token,
+        is_local: address.ip().to_canonical().is_loopback(),
     });
     let server = Arc::new(Server {
-        router: router::router(ingest.clone()),
+        router: router::router(ingest.clone(), routes),
         ingest,
         tls: certificates.as_ref().map(Certificates::current),
         stop: shutdown,

@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use tokio::sync::watch;
 
+use crate::access::ReadToken;
 use crate::answer::Refusal;
 use crate::body::{Bodies, Limits, holding};
 use crate::cloudevents;
@@ -38,6 +39,9 @@ pub(crate) struct Ingest {
     pub(crate) registry: watch::Receiver<Arc<Registry>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) bodies: Bodies,
+    pub(crate) read_token: Option<ReadToken>,
+    /// It listens on loopback.
+    pub(crate) is_local: bool,
 }
 
 impl Ingest {
@@ -83,20 +87,19 @@ impl Ingest {
 
     /// Who asks, and for whom.
     fn admit(&self, application: &str, head: &Parts, line: &mut Line) -> Result<ApplicationId, Refusal> {
-        if let Some(token) = &self.settings.token
-            && !token.is_shown_by(&head.headers)
-        {
-            return Err(Refusal::Unauthorized);
-        }
+        let speaker = self.speaker(&head.headers)?;
         let unknown = || Refusal::UnknownApplication {
             application: application.chars().take(64).collect(),
         };
-        let application = ApplicationId::parse(application).map_err(|_| unknown())?;
-        line.application = Some(application.clone());
-        if !self.registry.borrow().knows(&application) {
-            return Err(unknown());
-        }
-        Ok(application)
+        let name = ApplicationId::parse(application).map_err(|_| unknown())?;
+        let registry = self.registry.borrow();
+        let id = match speaker {
+            Some(organisation) => registry.resolve_in(&organisation, &name),
+            None => registry.resolve(&name),
+        };
+        let id = id.ok_or_else(unknown)?;
+        line.application = Some(id.clone());
+        Ok(id.clone())
     }
 }
 

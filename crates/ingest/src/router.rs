@@ -24,7 +24,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// All paths. `/metrics`, `/healthz` and `/readyz` are served without the token: what asks them has none, and they show
 /// no event. The list of networks holds for them too.
-pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
+pub(crate) fn router(ingest: Arc<Ingest>, more: Router) -> Router {
     let readiness = ingest.clone();
     let ready = Arc::new(move || readiness.readiness());
     let operations = operations_router(ingest.metrics.clone(), ready);
@@ -34,6 +34,7 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .route("/api/v1/app/{application}/msg/", post(publish))
         .with_state(ingest)
         .merge(operations)
+        .merge(more)
         .fallback(async || Refusal::NoSuchPath.response())
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed.response())
 }

@@ -73,12 +73,13 @@ impl Default for IngestSettings {
 }
 
 impl IngestSettings {
-    /// Checks the settings against each other and the address that is listened on.
+    /// Checks the settings against each other and the address that is listened on. `has_tokens` says whether tokens are taken that the
+    /// settings do not know.
     ///
     /// # Errors
     /// The first rule that is broken, with the setting's name.
-    pub fn validate(&self, listen: SocketAddr) -> Result<(), SettingsError> {
-        if self.token.is_none() && !listen.ip().to_canonical().is_loopback() {
+    pub fn validate(&self, listen: SocketAddr, has_tokens: bool) -> Result<(), SettingsError> {
+        if self.token.is_none() && !has_tokens && !listen.ip().to_canonical().is_loopback() {
             return Err(SettingsError::OpenToAll { listen });
         }
         let bounds = [
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn at(address: &str, settings: &IngestSettings) -> Result<(), SettingsError> {
-        settings.validate(address.parse().unwrap())
+        settings.validate(address.parse().unwrap(), false)
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use hooklane_store::catalog::{Address, Catalog, Document, Draft, Kind};
 use hooklane_store::items::{self, Application, Endpoint, EndpointSecrets, OldSecret};
-use hooklane_store::registry::{Followed, Follower, LoadError};
+use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_store::vault::Vault;
 use hooklane_testkit::eventually;
-use hooklane_types::{ApplicationId, EndpointId, UnixMillis};
+use hooklane_types::{ApplicationId, EndpointId, Registry, UnixMillis};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -29,6 +30,7 @@ struct Site {
     _directory: tempfile::TempDir,
     catalog: Arc<dyn Catalog>,
     vault: Arc<Vault>,
+    base: watch::Sender<Arc<Registry>>,
     stop: CancellationToken,
 }
 
@@ -45,12 +47,23 @@ impl Site {
             catalog: Arc::new(SqliteCatalog::open(directory.path())?),
             _directory: directory,
             vault: Arc::new(Vault::new([Vault::fresh_key().as_str()])?),
+            base: watch::Sender::default(),
             stop: CancellationToken::new(),
         })
     }
 
+    fn sources(&self) -> Sources {
+        Sources {
+            catalog: self.catalog.clone(),
+            vault: self.vault.clone(),
+            organisation: "org_a".to_owned(),
+            base: self.base.subscribe(),
+            clock: now,
+        }
+    }
+
     async fn follow(&self) -> Result<Followed> {
-        let (follower, followed) = Follower::load(self.catalog.clone(), self.vault.clone(), now).await?;
+        let (follower, followed) = Follower::load(self.sources()).await?;
         tokio::spawn(follower.follow(self.stop.clone()));
         Ok(followed)
     }
@@ -162,6 +175,15 @@ async fn each_change_is_in_force_within_a_second() -> Result<()> {
         .cloned();
     ensure!(known.context("there")?.disabled);
 
+    let in_file = ApplicationId::parse("in_file")?;
+    site.base
+        .send_replace(Arc::new(Registry::new([in_file.clone()], [])?));
+    eventually("what stands in the file to be known beside it", SOON, || async {
+        ensure!(followed.registry.borrow().knows(&in_file) && followed.registry.borrow().knows(&uid));
+        Ok(())
+    })
+    .await?;
+
     site.catalog.remove(&before.address, now()).await?;
     eventually("the application to be gone with its endpoint", SOON, || async {
         ensure!(signatures(&followed, "ep_1").is_none() && !followed.registry.borrow().knows(&uid));
@@ -208,9 +230,7 @@ async fn with_another_key_nothing_is_loaded() -> Result<()> {
     site.endpoint("ep_1", Vec::new()).await?;
     site.endpoint("ep_2", Vec::new()).await?;
     site.vault = Arc::new(Vault::new([Vault::fresh_key().as_str()])?);
-    let error = Follower::load(site.catalog.clone(), site.vault.clone(), now)
-        .await
-        .err();
+    let error = Follower::load(site.sources()).await.err();
     let Some(LoadError::Unusable { count: 2, first }) = error else {
         anyhow::bail!("{error:?}");
     };

@@ -31,6 +31,6 @@ pub use filter::{Channel, EventType, TypePattern};
 pub use header_value::HeaderValue;
 pub use id::{ApplicationId, AttemptId, EndpointId, EventId, IdError, ProducerId};
 pub use message::{Fault, FaultReason, Origin, Original, Properties, RawMessage, Suspect};
-pub use registry::{Registry, RegistryError};
+pub use registry::{Owned, Registry, RegistryError};
 pub use retry::{RetryPolicy, RetryPolicyError};
 pub use time::UnixMillis;

@@ -15,12 +15,32 @@ pub enum RegistryError {
     EndpointTwice(EndpointId),
 }
 
+/// An application that belongs to an organisation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Its id.
+    pub id: ApplicationId,
+    /// Whose it is.
+    pub organisation: String,
+    /// Its other name, of which there is one in an organisation.
+    pub uid: Option<ApplicationId>,
+}
+
+/// Whose applications are, and how they are called.
+#[derive(Debug, Default)]
+struct Names {
+    /// The organisation that speaks where none is named.
+    organisation: String,
+    owners: HashMap<ApplicationId, String>,
+    /// Ids by organisation and uid.
+    uids: HashMap<String, HashMap<ApplicationId, ApplicationId>>,
+}
+
 /// What ingest and dispatcher know of applications and endpoints. Never changed in place: a new one replaces it.
 #[derive(Debug, Default)]
 pub struct Registry {
     applications: HashSet<ApplicationId>,
-    /// Other names of applications.
-    uids: HashMap<ApplicationId, ApplicationId>,
+    names: Names,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
     by_application: HashMap<ApplicationId, Vec<Arc<Endpoint>>>,
 }
@@ -63,16 +83,53 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Gives applications further names: pairs of uid and id. An application's own id comes before another's uid.
-    #[must_use]
-    pub fn with_uids(mut self, uids: impl IntoIterator<Item = (ApplicationId, ApplicationId)>) -> Registry {
-        self.uids = uids.into_iter().collect();
-        self
+    /// What stands here, and what belongs to organisations; `organisation` is the one that speaks where none is named. Applications
+    /// that stand here are its own.
+    ///
+    /// # Errors
+    /// When an endpoint id stands twice.
+    pub fn with_owned(
+        &self,
+        organisation: &str,
+        applications: impl IntoIterator<Item = Owned>,
+        endpoints: impl IntoIterator<Item = Arc<Endpoint>>,
+    ) -> Result<Registry, RegistryError> {
+        let mut names = Names {
+            organisation: organisation.to_owned(),
+            ..Names::default()
+        };
+        let mut ids: Vec<ApplicationId> = self.applications.iter().cloned().collect();
+        for Owned {
+            id,
+            organisation,
+            uid,
+        } in applications
+        {
+            ids.push(id.clone());
+            names.owners.insert(id.clone(), organisation.clone());
+            if let Some(uid) = uid {
+                names.uids.entry(organisation).or_default().insert(uid, id);
+            }
+        }
+        let here = self.by_application.values().flatten().cloned();
+        let registry = Registry::shared(ids, here.chain(endpoints))?;
+        Ok(Registry { names, ..registry })
     }
 
-    /// The id of the application that is called so, by its id or its uid; none when none is.
-    pub fn resolve<'a>(&'a self, name: &ApplicationId) -> Option<&'a ApplicationId> {
-        self.applications.get(name).or_else(|| self.uids.get(name))
+    /// The id of the application that is called so, by its id, or by its uid in the organisation that speaks where none is named.
+    pub fn resolve(&self, name: &ApplicationId) -> Option<&ApplicationId> {
+        let of_uid = || self.names.uids.get(&self.names.organisation)?.get(name);
+        self.applications.get(name).or_else(of_uid)
+    }
+
+    /// The id of this organisation's application that is called so, by its id or its uid.
+    pub fn resolve_in(&self, organisation: &str, name: &ApplicationId) -> Option<&ApplicationId> {
+        let by_id = self.applications.get(name).filter(|id| {
+            let owner = self.names.owners.get(*id).unwrap_or(&self.names.organisation);
+            owner == organisation
+        });
+        let of_uid = || self.names.uids.get(organisation)?.get(name);
+        by_id.or_else(of_uid)
     }
 
     /// Whether the application is known, by its id or its uid.

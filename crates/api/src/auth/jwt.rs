@@ -240,6 +240,11 @@ impl Tokens {
     }
 }
 
+/// Whether a text is an organisation's id.
+pub fn is_organisation(text: &str) -> bool {
+    is_id(text, ORGANISATION_PREFIX)
+}
+
 fn check_id(id: &str, what: &'static str, prefix: &'static str) -> Result<(), TokenError> {
     match is_id(id, prefix) {
         true => Ok(()),

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-pub use jwt::{Algorithm, TokenError, Tokens};
+pub use jwt::{Algorithm, TokenError, Tokens, is_organisation};
 
 use crate::answer::Refusal;
 use crate::state::Api;
@@ -27,14 +27,6 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// The organisation, if it speaks for all of it.
-    pub(crate) fn whole(&self) -> Result<&str, Refusal> {
-        match self.application {
-            None => Ok(&self.organisation),
-            Some(_) => Err(Refusal::Forbidden),
-        }
-    }
-
     /// The application with this id or uid, if it speaks for it. Another's does not exist.
     pub(crate) async fn application(&self, api: &Api, id_or_uid: &str) -> Result<Document, Refusal> {
         let found = api
@@ -45,6 +37,50 @@ impl Caller {
         match &self.application {
             Some(own) if *own != found.address.id => Err(Refusal::NotFound),
             _ => Ok(found),
+        }
+    }
+}
+
+/// A caller that speaks for the whole organisation. Found out before a body is read.
+pub(crate) struct Organisation(pub(crate) String);
+
+impl FromRequestParts<Arc<Api>> for Organisation {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Organisation, Refusal> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        match caller.application {
+            None => Ok(Organisation(caller.organisation)),
+            Some(_) => Err(Refusal::Forbidden),
+        }
+    }
+}
+
+/// What a request's token says, for whoever serves other paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// There is none.
+    None,
+    /// It speaks for this organisation.
+    Organisation(String),
+    /// It speaks for one application.
+    Application,
+    /// It is not taken.
+    Refused,
+}
+
+impl Api {
+    /// What the token of a request with these headers says.
+    pub fn access(&self, headers: &HeaderMap) -> Access {
+        if !headers.contains_key(AUTHORIZATION) {
+            return Access::None;
+        }
+        match bearer(headers).and_then(|token| self.tokens.caller(token, self.now())) {
+            None => Access::Refused,
+            Some(Caller {
+                application: Some(_), ..
+            }) => Access::Application,
+            Some(Caller { organisation, .. }) => Access::Organisation(organisation),
         }
     }
 }

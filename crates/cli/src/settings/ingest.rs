@@ -25,7 +25,7 @@ pub struct IngestSection {
 
 /// Reads the section to its end. Whether a token is needed is only asked of the process that listens: the others need not be
 /// given it.
-pub fn read(table: Table<'_>, publish_timeout: Duration, is_listening: bool) -> IngestSection {
+pub fn read(table: Table<'_>, publish_timeout: Duration, is_listening: bool, has_api: bool) -> IngestSection {
     let defaults = IngestSettings::default();
     let seconds = Duration::from_secs;
     let listen = table.read_or("listen", LISTEN_DEFAULT);
@@ -61,7 +61,7 @@ pub fn read(table: Table<'_>, publish_timeout: Duration, is_listening: bool) -> 
         connections_max: table.number("connections_max", defaults.connections_max, 1..=1_000_000),
     };
     if is_listening && !is_token_wrong {
-        check(&table, &settings, listen);
+        check(&table, &settings, listen, has_api);
     }
     table.finish();
     IngestSection { listen, settings }
@@ -104,8 +104,8 @@ fn tls(table: &Table<'_>) -> Option<TlsSettings> {
     }
 }
 
-fn check(table: &Table<'_>, settings: &IngestSettings, listen: SocketAddr) {
-    let Err(error) = settings.validate(listen) else {
+fn check(table: &Table<'_>, settings: &IngestSettings, listen: SocketAddr, has_api: bool) {
+    let Err(error) = settings.validate(listen, has_api) else {
         return;
     };
     match error {

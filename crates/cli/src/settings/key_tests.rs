@@ -74,7 +74,9 @@ fn every_commented_line_of_init_is_right_when_the_comment_is_taken_away() {
 
 /// A line alone may lack its pair, its file or its id; and `…` stands for what only the operator knows.
 fn is_for_want_of_surroundings(problem: &Problem) -> bool {
-    const WANTING: [&str; 7] = [
+    const WANTING: [&str; 9] = [
+        "at least 16 are needed",
+        "a key is base64 of 32 bytes",
         "has no key",
         "has no certificate",
         "belong together",
@@ -110,6 +112,7 @@ fn the_documented_keys_are_the_known_keys() {
         "dispatcher",
         "egress",
         "embedded",
+        "api",
         "log",
     ];
     let known: BTreeSet<String> = known_keys()

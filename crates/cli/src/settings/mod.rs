@@ -3,6 +3,7 @@
 //! [`source`] reads and merges (the `config` crate), [`table`] takes typed values out of the merged tree and knows which keys
 //! were asked for, and one file per section says what can be set there.
 
+mod api;
 mod application;
 mod broker;
 mod dispatcher;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use hooklane_egress::EgressSettings;
 use hooklane_types::{ApplicationId, Registry};
 
+pub use api::ApiSection;
 pub use broker::BrokerSettings;
 pub use dispatcher::DispatcherSection;
 pub use embedded::EmbeddedSection;
@@ -63,6 +65,8 @@ pub enum Role {
     Client,
     /// A command that talks to RabbitMQ.
     Operator,
+    /// `hooklane token`
+    Token,
     /// `hooklane check`: looks at everything.
     Check,
     /// A command that talks to nobody.
@@ -80,12 +84,19 @@ impl Role {
         match self {
             Role::Ingest | Role::Dispatcher | Role::Operator => Need::Url,
             Role::Serve | Role::Client | Role::Check => Need::Any,
-            Role::Offline => Need::Nothing,
+            Role::Token | Role::Offline => Need::Nothing,
         }
     }
 
     fn is_listening_for_events(self) -> bool {
         matches!(self, Role::Ingest | Role::Serve | Role::Check)
+    }
+
+    fn api_secrets(self) -> Fetch {
+        match self {
+            Role::Serve | Role::Token | Role::Check => Fetch::Yes,
+            _ => Fetch::No,
+        }
     }
 
     fn endpoint_secrets(self) -> Fetch {
@@ -104,6 +115,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `[embedded]`
     pub embedded: EmbeddedSection,
+    /// `[api]`
+    pub api: ApiSection,
     /// `[ingest]`
     pub ingest: IngestSection,
     /// `[dispatcher]`
@@ -244,10 +257,12 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let applications = application::read(root.tables("application"));
     let broker = broker::read(root.section("broker"), role.need());
     let embedded = embedded::read(root.section("embedded"));
+    let api = api::read(root.section("api"), role.api_secrets());
     let ingest = ingest::read(
         root.section("ingest"),
         broker.publish_timeout,
         role.is_listening_for_events(),
+        role == Role::Serve,
     );
     let elsewhere = FromElsewhere {
         prefix: broker.prefix.clone(),
@@ -262,6 +277,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let settings = Settings {
         broker,
         embedded,
+        api,
         ingest,
         dispatcher,
         egress,

@@ -26,7 +26,7 @@ fn message(change: impl FnOnce(&mut RawMessage)) -> RawMessage {
 }
 
 fn read_default(message: &RawMessage) -> Result<Event, Refusal> {
-    read(message, &DispatcherSettings::default(), NOW, [7; 10])
+    read(message, &DispatcherSettings::default(), |name| name, NOW, [7; 10])
 }
 
 #[test]
@@ -84,9 +84,15 @@ fn any_message_id_is_an_id_and_never_a_header() {
         );
         assert_eq!(
             event.id,
-            read(&message, &DispatcherSettings::default(), NOW, [8; 10])
-                .unwrap()
-                .id
+            read(
+                &message,
+                &DispatcherSettings::default(),
+                |name| name,
+                NOW,
+                [8; 10]
+            )
+            .unwrap()
+            .id
         );
     }
     for id in [None, Some(String::new())] {
@@ -159,9 +165,11 @@ fn a_body_over_the_limit_is_too_large() {
         ..DispatcherSettings::default()
     };
     let with = |bytes| message(|m| m.body = Bytes::from(vec![b'x'; bytes]));
-    assert!(read(&with(5), &settings, NOW, [7; 10]).is_ok());
+    assert!(read(&with(5), &settings, |name| name, NOW, [7; 10]).is_ok());
     assert_eq!(
-        read(&with(6), &settings, NOW, [7; 10]).unwrap_err().reason,
+        read(&with(6), &settings, |name| name, NOW, [7; 10])
+            .unwrap_err()
+            .reason,
         FaultReason::TooLarge
     );
 }
@@ -188,7 +196,7 @@ fn a_producer_speaks_only_for_its_applications() {
         (None, false),
     ] {
         let message = message(|m| m.properties.user_id = user.map(str::to_owned));
-        let read = read(&message, &settings, NOW, [7; 10]);
+        let read = read(&message, &settings, |name| name, NOW, [7; 10]);
         assert_eq!(read.is_ok(), allowed, "{user:?}");
         assert!(allowed || read.is_err_and(|refusal| refusal.reason == FaultReason::WrongApplication));
     }
@@ -205,12 +213,13 @@ fn the_default_application_serves_messages_that_name_none() {
     let event = read(
         &message(|m| m.properties.headers.clear()),
         &settings,
+        |name| name,
         NOW,
         [7; 10],
     )
     .unwrap();
     assert_eq!(event.application, application);
-    let event = read(&message(|_| {}), &settings, NOW, [7; 10]).unwrap();
+    let event = read(&message(|_| {}), &settings, |name| name, NOW, [7; 10]).unwrap();
     assert_eq!(event.application.as_str(), "app_a");
 }
 

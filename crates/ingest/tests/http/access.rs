@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hooklane_ingest::{IngestError, IngestSettings, SettingsError, Token, run};
+use hooklane_ingest::{IngestError, IngestSettings, Ports, SettingsError, Token, run};
 use hooklane_telemetry::{Metric, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -97,11 +97,16 @@ async fn it_does_not_listen_off_loopback_without_a_token() {
     // Goal: an open ingest does not start by accident.
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let registry = watch::Sender::new(Arc::default());
+    let ports = Ports {
+        broker: Scripted::new(),
+        registry: registry.subscribe(),
+        metrics: Arc::new(Metrics::new()),
+        read_token: None,
+        routes: Default::default(),
+    };
     let ended = run(
         IngestSettings::default(),
-        Scripted::new(),
-        registry.subscribe(),
-        Arc::new(Metrics::new()),
+        ports,
         listener,
         CancellationToken::new(),
     );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hooklane_broker::SharedBroker;
-use hooklane_ingest::{IngestError, IngestSettings, run};
+use hooklane_ingest::{IngestError, IngestSettings, Ports, ReadToken, run};
 use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, Registry};
 use tokio::net::TcpListener;
@@ -36,20 +36,28 @@ impl Running {
     }
 
     pub async fn start(settings: IngestSettings, broker: SharedBroker) -> Running {
+        Running::with_tokens(settings, broker, None).await
+    }
+
+    pub async fn with_tokens(
+        settings: IngestSettings,
+        broker: SharedBroker,
+        read_token: Option<ReadToken>,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
         let stop = CancellationToken::new();
         let applications = [ApplicationId::parse("acme").unwrap()];
         let registry = watch::Sender::new(Arc::new(Registry::new(applications, []).unwrap()));
-        let running = run(
-            settings,
+        let ports = Ports {
             broker,
-            registry.subscribe(),
-            metrics.clone(),
-            listener,
-            stop.clone(),
-        );
+            registry: registry.subscribe(),
+            metrics: metrics.clone(),
+            read_token,
+            routes: Default::default(),
+        };
+        let running = run(settings, ports, listener, stop.clone());
         Running {
             address,
             metrics,

@@ -12,3 +12,4 @@ mod raw;
 mod scripted;
 mod stop;
 mod tls;
+mod tokens;

@@ -5,7 +5,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooklane_types::{Registry, UnixMillis};
+use hooklane_types::{Registry, RegistryError, UnixMillis};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,9 @@ pub enum LoadError {
     /// The catalog does not answer.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The settings file has an endpoint of the same id.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// Documents cannot be used: mostly, their secrets were sealed with another key.
     #[error("{count} of the store's endpoints cannot be used; the first: {first}")]
     Unusable {
@@ -47,31 +50,40 @@ pub struct Followed {
     pub applied: watch::Receiver<Revision>,
 }
 
-/// Keeps a registry as new as the catalog.
+/// What a registry is made from.
+pub struct Sources {
+    /// Applications and endpoints of organisations.
+    pub catalog: Arc<dyn Catalog>,
+    /// Opens the secrets in it.
+    pub vault: Arc<Vault>,
+    /// The organisation that speaks where none is named.
+    pub organisation: String,
+    /// What is there beside the catalog: the settings file's.
+    pub base: watch::Receiver<Arc<Registry>>,
+    /// The wall clock: secrets end by it.
+    pub clock: fn() -> UnixMillis,
+}
+
+/// Keeps a registry as new as its sources.
 pub struct Follower {
-    catalog: Arc<dyn Catalog>,
+    sources: Sources,
     state: State,
-    clock: fn() -> UnixMillis,
     at: Revision,
     registry: watch::Sender<Arc<Registry>>,
     applied: watch::Sender<Revision>,
 }
 
 impl Follower {
-    /// Loads everything once. `clock` is the wall clock: secrets end by it.
+    /// Loads everything once.
     ///
     /// # Errors
     /// See [`LoadError`]. Nothing is served from a part of the catalog: what waits for the rest would be given up.
-    pub async fn load(
-        catalog: Arc<dyn Catalog>,
-        vault: Arc<Vault>,
-        clock: fn() -> UnixMillis,
-    ) -> Result<(Follower, Followed), LoadError> {
-        let mut state = State::new(vault);
-        let now = clock();
+    pub async fn load(sources: Sources) -> Result<(Follower, Followed), LoadError> {
+        let mut state = State::new(sources.vault.clone());
+        let now = (sources.clock)();
         let mut problems = Vec::new();
         let mut apply = |change| problems.extend(state.apply(change, now));
-        let at = catalog.changes(Revision::NONE, &mut apply).await?;
+        let at = sources.catalog.changes(Revision::NONE, &mut apply).await?;
         if let Some(first) = problems.first() {
             return Err(LoadError::Unusable {
                 count: problems.len(),
@@ -79,12 +91,12 @@ impl Follower {
             });
         }
         state.finish(now);
-        let (registry, seen) = watch::channel(Arc::new(state.registry()));
+        let first = state.registry(&sources.base.borrow(), &sources.organisation)?;
+        let (registry, seen) = watch::channel(Arc::new(first));
         let (applied, at_seen) = watch::channel(at);
         let follower = Follower {
-            catalog,
+            sources,
             state,
-            clock,
             at,
             registry,
             applied,
@@ -98,7 +110,8 @@ impl Follower {
 
     /// Follows until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        let mut newest = self.catalog.newest();
+        let mut newest = self.sources.catalog.newest();
+        let mut base = self.sources.base.clone();
         let mut is_away = false;
         loop {
             match self.catch_up().await {
@@ -116,7 +129,7 @@ impl Follower {
             let pause = if is_away { AGAIN_AFTER } else { REST };
             let next_end = self
                 .state
-                .next_end((self.clock)())
+                .next_end((self.sources.clock)())
                 .unwrap_or(LOOK_MAX)
                 .min(LOOK_MAX);
             let woken = async {
@@ -133,6 +146,7 @@ impl Follower {
                 };
                 tokio::select! {
                     () = changed => {}
+                    Ok(()) = base.changed() => {}
                     () = sleep(next_end) => {}
                 }
             };
@@ -144,7 +158,7 @@ impl Follower {
 
     /// Applies what has changed, and lets secrets end.
     async fn catch_up(&mut self) -> Result<(), CatalogError> {
-        let now = (self.clock)();
+        let now = (self.sources.clock)();
         let (state, mut told) = (&mut self.state, 0);
         let mut apply = |change| {
             told += 1;
@@ -152,12 +166,17 @@ impl Follower {
                 error!("an endpoint stays as it was: {problem}");
             }
         };
-        let at = self.catalog.changes(self.at, &mut apply).await;
+        let at = self.sources.catalog.changes(self.at, &mut apply).await;
         // What was told before an error is told again, and does no harm: but an "everything" that was cut short must not count.
         let at = at.inspect_err(|_| self.state.forget_pending())?;
-        let is_changed = self.state.finish(now);
-        if told > 0 || is_changed {
-            self.registry.send_replace(Arc::new(self.state.registry()));
+        let has_ended = self.state.finish(now);
+        let is_changed = has_ended || told > 0 || self.sources.base.has_changed().unwrap_or(false);
+        if is_changed {
+            let base = self.sources.base.borrow_and_update().clone();
+            match self.state.registry(&base, &self.sources.organisation) {
+                Ok(registry) => drop(self.registry.send_replace(Arc::new(registry))),
+                Err(error) => error!("the endpoints in force stay: {error}"),
+            }
         }
         self.at = at;
         self.applied

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooklane_types::{ApplicationId, Endpoint, Registry, UnixMillis};
+use hooklane_types::{ApplicationId, Endpoint, Owned, Registry, RegistryError, UnixMillis};
 
 use crate::catalog::{Address, Change, Document, Kind};
 use crate::items::{self, EndpointSecrets};
@@ -20,8 +20,7 @@ pub(super) struct State {
 /// Ordered, so that endpoints of one application keep their order.
 #[derive(Default)]
 struct Known {
-    /// Id and uid.
-    applications: HashMap<ApplicationId, Option<ApplicationId>>,
+    applications: HashMap<ApplicationId, Owned>,
     endpoints: BTreeMap<Address, Kept>,
 }
 
@@ -110,17 +109,11 @@ impl State {
         endings.map(|ending| ending.at.since(now)).min()
     }
 
-    pub(super) fn registry(&self) -> Registry {
-        let known = &self.known;
-        let applications = known.applications.keys().cloned();
-        let endpoints = known.endpoints.values().map(|kept| kept.endpoint.clone());
-        let uids = known
-            .applications
-            .iter()
-            .filter_map(|(id, uid)| Some((uid.clone()?, id.clone())));
-        // Ids of endpoints are ours, and never made twice.
-        let registry = Registry::shared(applications, endpoints).unwrap_or_default();
-        registry.with_uids(uids)
+    /// All of it, beside what stands in `base`.
+    pub(super) fn registry(&self, base: &Registry, organisation: &str) -> Result<Registry, RegistryError> {
+        let applications = self.known.applications.values().cloned();
+        let endpoints = self.known.endpoints.values().map(|kept| kept.endpoint.clone());
+        base.with_owned(organisation, applications, endpoints)
     }
 }
 
@@ -130,8 +123,12 @@ impl Known {
             Kind::Application => {
                 let id = ApplicationId::parse(&document.address.id).map_err(|error| error.to_string())?;
                 let uid = document.uid.as_deref().map(ApplicationId::parse).transpose();
-                self.applications
-                    .insert(id, uid.map_err(|error| error.to_string())?);
+                let owned = Owned {
+                    id: id.clone(),
+                    organisation: document.address.scope,
+                    uid: uid.map_err(|error| error.to_string())?,
+                };
+                self.applications.insert(id, owned);
             }
             Kind::Endpoint => {
                 let item: items::Endpoint = items::read(&document).map_err(|error| error.to_string())?;

@@ -13,7 +13,7 @@ use hooklane_types::UnixMillis;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
-pub use file::{FILE, find, inspect};
+pub use file::{FILE, endpoints, find, inspect};
 
 use crate::catalog::{Address, Catalog, CatalogError, Change, Document, Draft, Kind, Page, Revision};
 

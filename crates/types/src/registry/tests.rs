@@ -184,3 +184,47 @@ proptest! {
         prop_assert_eq!(ids(&registry, &event(application, event_type, &channels)), expected);
     }
 }
+
+fn id(text: &str) -> ApplicationId {
+    ApplicationId::parse(text).unwrap()
+}
+
+#[test]
+fn names_are_those_of_an_organisation() {
+    // Goal: two organisations may call their own the same, and neither reaches the other's.
+    let owned = |id_text: &str, organisation: &str| Owned {
+        id: id(id_text),
+        organisation: organisation.to_owned(),
+        uid: Some(id("shop")),
+    };
+    let file = Registry::new([id("acme")], [endpoint("in_file", "acme", &["*"], &[])]).unwrap();
+    let stored = [
+        endpoint("ep_1", "app_1", &["*"], &[]),
+        endpoint("ep_2", "app_2", &["*"], &[]),
+    ];
+    let applications = [owned("app_1", "org_a"), owned("app_2", "org_b")];
+    let registry = file
+        .with_owned("org_a", applications, stored.map(Arc::new))
+        .unwrap();
+    assert_eq!(registry.resolve(&id("shop")), Some(&id("app_1")));
+    assert_eq!(
+        registry.resolve(&id("app_2")),
+        Some(&id("app_2")),
+        "ids are unique"
+    );
+    assert_eq!(registry.resolve(&id("acme")), Some(&id("acme")));
+    for (organisation, name, expected) in [
+        ("org_a", "shop", Some("app_1")),
+        ("org_b", "shop", Some("app_2")),
+        ("org_a", "app_2", None),
+        ("org_b", "app_1", None),
+        ("org_a", "acme", Some("acme")),
+        ("org_b", "acme", None),
+        ("org_c", "shop", None),
+    ] {
+        let found = registry.resolve_in(organisation, &id(name));
+        assert_eq!(found, expected.map(id).as_ref(), "{organisation} {name}");
+    }
+    assert_eq!(registry.route(&event("acme", "a", &[])).count(), 1);
+    assert_eq!(registry.route(&event("app_2", "a", &[])).count(), 1);
+}

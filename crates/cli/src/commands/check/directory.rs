@@ -6,7 +6,7 @@ use std::path::Path;
 use hooklane_broker::embedded::{self, OpenError, Synchronous};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict};
 use hooklane_sqlite::{FileError, Inspection, Stamps};
-use hooklane_store::sqlite::{self, FoundClaims};
+use hooklane_store::sqlite::{self, FoundClaims, catalog};
 use rustix::fs::{Access, access, statvfs};
 
 use crate::settings::EmbeddedSection;
@@ -43,7 +43,7 @@ fn problem(error: impl Into<anyhow::Error>) -> Finding {
 fn files(directory: &Path) -> Vec<Finding> {
     let shown = directory.display();
     let ok = |what: String| finding(Verdict::Ok, what, "");
-    // Held while both files are looked at.
+    // Held while all files are looked at.
     let queue = match embedded::inspect(directory) {
         Ok(queue) => queue,
         Err(OpenError::Held { pid, holder, .. }) => {
@@ -63,11 +63,14 @@ fn files(directory: &Path) -> Vec<Finding> {
         return vec![ok(what)];
     }
     let mut findings = Vec::new();
-    match claims(directory, queue.stamps()) {
-        Ok(claims) => findings.push(ok(format!(
-            "data directory {shown}: in use by nobody; {}; {}",
+    let looked =
+        claims(directory, queue.stamps()).and_then(|claims| Ok((claims, catalog::inspect(directory)?)));
+    match looked {
+        Ok((claims, store)) => findings.push(ok(format!(
+            "data directory {shown}: in use by nobody; {}; {}; {}",
             file(embedded::FILE, queue.queue()),
-            file(sqlite::FILE, claims.file())
+            file(sqlite::FILE, claims.file()),
+            file(catalog::FILE, store.as_ref())
         ))),
         Err(error) => findings.push(problem(error)),
     }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use hooklane_sqlite::{FileError, Format};
+use hooklane_sqlite::{FileError, Format, Inspection};
 use rusqlite::Connection;
 
-use crate::catalog::Revision;
+use crate::catalog::{Kind, Revision};
 
 /// Its name in the data directory.
 pub const FILE: &str = "store.sqlite";
@@ -29,13 +29,34 @@ pub fn find(directory: &Path) -> Result<bool, FileError> {
     STORE.find(directory)
 }
 
-/// Size of the directory's store with its log, in bytes, when it is whole; none when there is none. Changes nothing. Nobody else may have
-/// it open.
+/// Looks at the directory's store, which is found whole; none when there is none. Changes nothing. Nobody else may have it open.
 ///
 /// # Errors
 /// What opening it would end with.
-pub fn inspect(directory: &Path) -> Result<Option<u64>, FileError> {
-    Ok(STORE.inspect(directory)?.map(|found| found.bytes()))
+pub fn inspect(directory: &Path) -> Result<Option<Inspection>, FileError> {
+    STORE.inspect(directory)
+}
+
+/// How many endpoints stand in the directory's store. The caller holds the directory's lock.
+///
+/// # Errors
+/// What opening it would end with.
+pub fn endpoints(directory: &Path) -> Result<u64, FileError> {
+    if !find(directory)? {
+        return Ok(0);
+    }
+    let connection = STORE.open(directory)?;
+    let sql = "SELECT count(*) FROM documents WHERE kind = ?1";
+    let count = connection.query_row(sql, [Kind::Endpoint.name()], |row| row.get(0));
+    count.map_err(|source| unreadable(directory, source))
+}
+
+fn unreadable(directory: &Path, source: rusqlite::Error) -> FileError {
+    FileError::Storage {
+        doing: "read",
+        path: STORE.path(directory),
+        source,
+    }
 }
 
 /// Opens it, and says at which revision it is.
@@ -47,11 +68,7 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, Revision), FileError
     };
     match set_up() {
         Ok(revision) => Ok((connection, Revision(u64::try_from(revision).unwrap_or_default()))),
-        Err(source) => Err(FileError::Storage {
-            doing: "read",
-            path: STORE.path(directory),
-            source,
-        }),
+        Err(source) => Err(unreadable(directory, source)),
     }
 }
 

@@ -1,0 +1,43 @@
+//! One line for each request: what was asked for, by whom, and what it led to. Never a body.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::Method;
+use tracing::{debug, info, warn};
+
+use crate::auth::Access;
+use crate::state::Api;
+
+pub(crate) async fn line(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let speaker = match api.access(request.headers()) {
+        Access::Organisation(organisation) => organisation,
+        Access::Application => "an application".to_owned(),
+        Access::None | Access::Refused => "nobody".to_owned(),
+    };
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or_else(String::new, |route| route.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status();
+    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // The level is fixed where a line is made.
+    macro_rules! tell {
+        ($level:ident) => {
+            $level!(%method, route, path, status = status.as_u16(), organisation = speaker, duration_ms, "api request")
+        };
+    }
+    if status.is_server_error() {
+        tell!(warn);
+    } else if method == Method::GET {
+        tell!(debug);
+    } else {
+        tell!(info);
+    }
+    response
+}

@@ -1,0 +1,156 @@
+//! The management API in `hooklane serve`: the store in the data directory, and the keys that are kept beside it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use hooklane_api::{Access, Api, Tokens};
+use hooklane_ingest::{ReadToken, Shown};
+use hooklane_store::catalog::Catalog;
+use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
+use hooklane_store::sqlite::catalog::{self, SqliteCatalog};
+use hooklane_store::vault::Vault;
+use hooklane_types::Registry;
+use tokio::sync::watch;
+
+use super::now;
+use crate::settings::{ApiSection, Settings};
+
+/// In the data directory: seals the secrets of endpoints, where the settings give no key.
+const KEY_FILE: &str = "store.key";
+/// In the data directory: signs tokens, where the settings give no secret.
+const TOKENS_FILE: &str = "api.secret";
+/// More is another file.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// What serves the API, and what follows its changes.
+pub struct Management {
+    pub api: Arc<Api>,
+    pub followed: Followed,
+    pub follower: Follower,
+}
+
+/// Opens the store, and loads it. The caller holds the directory's lock; `base` is the settings file's registry.
+pub async fn open(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> anyhow::Result<Management> {
+    let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let vault = vault(&directory, &section)?;
+        let tokens = tokens(&directory, &section)?;
+        anyhow::Ok((SqliteCatalog::open(&directory)?, vault, tokens))
+    });
+    let (catalog, vault, tokens) = opened.await??;
+    let (catalog, vault): (Arc<dyn Catalog>, _) = (Arc::new(catalog), Arc::new(vault));
+    let sources = Sources {
+        catalog: catalog.clone(),
+        vault: vault.clone(),
+        organisation: settings.api.organisation.clone(),
+        base,
+        clock: now,
+    };
+    let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
+    let api = Arc::new(Api {
+        catalog,
+        vault,
+        tokens,
+        applied: followed.applied.clone(),
+        https_only: settings.egress.https_only,
+        clock: now,
+    });
+    Ok(Management {
+        api,
+        followed,
+        follower,
+    })
+}
+
+fn explained(error: LoadError) -> anyhow::Error {
+    let remedy = match error {
+        LoadError::Unusable { .. } => {
+            "start with the key that sealed them: `encryption_key` or `encryption_key_before` in [api], or the store.key of the same copy"
+        }
+        LoadError::Registry(_) => "give the endpoint in the settings file another id",
+        LoadError::Catalog(_) => "see what the log says",
+    };
+    anyhow::Error::new(error).context(remedy)
+}
+
+/// What tokens mean to ingest.
+pub fn read_token(api: Arc<Api>) -> ReadToken {
+    Arc::new(move |headers| match api.access(headers) {
+        Access::None => Shown::Nothing,
+        Access::Organisation(organisation) => Shown::Organisation(organisation),
+        Access::Application => Shown::Other,
+        Access::Refused => Shown::Wrong,
+    })
+}
+
+/// Whose tokens are taken: by the settings, or by the secret in the data directory, which is made if there is none.
+pub fn tokens(directory: &Path, section: &ApiSection) -> anyhow::Result<Tokens> {
+    if let Some(secret) = &section.jwt_secret {
+        return Ok(Tokens::new(section.algorithm, secret.expose())?);
+    }
+    let path = directory.join(TOKENS_FILE);
+    let secret = kept(&path)?;
+    let tokens = Tokens::new(section.algorithm, &secret);
+    tokens.with_context(|| format!("{} cannot be used: give `jwt_secret` in [api]", path.display()))
+}
+
+fn vault(directory: &Path, section: &ApiSection) -> anyhow::Result<Vault> {
+    let before = section.encryption_key_before.iter();
+    let path = directory.join(KEY_FILE);
+    let kept = match &section.encryption_key {
+        Some(_) if !path.exists() => None,
+        None if !path.exists() && catalog::find(directory)? => bail!(
+            "{} is missing, and what it sealed is in {}: put it back, or give `encryption_key` in [api]",
+            path.display(),
+            directory.join(catalog::FILE).display()
+        ),
+        _ => Some(kept(&path)?),
+    };
+    // A key of the settings comes before the one that was kept until then.
+    let given = section
+        .encryption_key
+        .iter()
+        .chain(before)
+        .map(|text| text.expose());
+    let keys: Vec<&str> = given.chain(kept.as_deref()).collect();
+    Vault::new(keys).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// The secret in a file; a fresh one, if there is none.
+fn kept(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Ok(mut file) => {
+            let secret = Vault::fresh_key();
+            let written = file
+                .write_all(format!("{}\n", *secret).as_bytes())
+                .and_then(|()| file.sync_all());
+            if let Err(error) = written {
+                // Half a secret would be taken for one.
+                let _ = fs::remove_file(path);
+                return Err(error).with_context(|| format!("{shown} cannot be written"));
+            }
+            Ok(secret.to_string())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let bytes = fs::metadata(path)
+                .with_context(|| format!("{shown} cannot be read"))?
+                .len();
+            if bytes > FILE_BYTES_MAX {
+                bail!("{shown} is no secret of Hooklane: it has {bytes} bytes");
+            }
+            let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
+            Ok(text.trim().to_owned())
+        }
+        Err(error) => Err(error).with_context(|| format!("{shown} cannot be written")),
+    }
+}
