@@ -133,11 +133,22 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     stage
         .send(&token, "PUT", &format!("{path}/headers"), Some(header))
         .await?;
+    // Also where an answer that holds a secret is kept for its idempotency key.
+    let rotate = format!("{path}/secret/rotate");
+    let rotated = stage.with_key(&token, &rotate, "key-1", json!({})).await?;
+    ensure!(rotated.status == 200, "{rotated:?}");
+    let (replaced, key) = (secret, rotated.body);
+    let secret = key["key"].as_str().context("a key")?.to_owned();
     stage.kill9().await?;
     for entry in fs::read_dir(stage.data())? {
         let entry = entry?;
         let bytes = fs::read(entry.path()).unwrap_or_default();
-        for secret in [secret.as_str(), &secret[6..], "s3cret-of-the-receiver"] {
+        for secret in [
+            secret.as_str(),
+            &secret[6..],
+            &replaced[6..],
+            "s3cret-of-the-receiver",
+        ] {
             let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
             ensure!(!found, "a secret stands in {:?}", entry.file_name());
         }
@@ -250,6 +261,59 @@ async fn a_drain_does_not_leave_endpoints_behind() -> Result<()> {
         "{}",
         ended.stderr
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_with_an_idempotency_key_is_carried_out_once() -> Result<()> {
+    let mut stage = Stage::start("").await?;
+    let token = stage.token(&[]).await?;
+    let application = || json!({"name": "x"});
+    let first = stage.with_key(&token, "/app", "key-1", application()).await?;
+    let again = stage.with_key(&token, "/app", "key-1", application()).await?;
+    ensure!(
+        first.status == 201 && again.status == 201 && again.body == first.body,
+        "{again:?}"
+    );
+    // Many at once, over a restart, and refusals too.
+    let many = (0..8).map(|_| stage.with_key(&token, "/app", "key-2", application()));
+    let many = futures_util::future::join_all(many)
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(
+        many.iter()
+            .all(|answer| answer.body == many[0].body && answer.status == 201),
+        "{many:?}"
+    );
+    let wrong = json!({"name": ""});
+    for _ in 0..2 {
+        let refused = stage.with_key(&token, "/app", "key-3", wrong.clone()).await?;
+        ensure!(refused.status == 422, "{refused:?}");
+    }
+    stage.kill9().await?;
+    stage.serve().await?;
+    let again = stage.with_key(&token, "/app", "key-1", application()).await?;
+    ensure!(again.status == 201 && again.body == first.body, "{again:?}");
+    let count = stage.get(&token, "/app").await?["data"]
+        .as_array()
+        .map_or(0, Vec::len);
+    ensure!(count == 2, "{count} applications");
+    // Another body with it is a mistake; another organisation's key, and another path's, is another key.
+    let other = stage
+        .with_key(&token, "/app", "key-1", json!({"name": "y"}))
+        .await?;
+    ensure!(other.status == 409, "{other:?}");
+    let elsewhere = stage.token(&["--organisation", "org_other"]).await?;
+    let made = stage.with_key(&elsewhere, "/app", "key-1", application()).await?;
+    ensure!(
+        made.status == 201 && made.body["id"] != first.body["id"],
+        "{made:?}"
+    );
+    let kind = json!({"name": "a.b", "description": "x"});
+    ensure!(stage.with_key(&token, "/event-type", "key-1", kind).await?.status == 201);
+    let unauthorised = stage.with_key("wrong", "/app", "key-1", application()).await?;
+    ensure!(unauthorised.status == 401, "{unauthorised:?}");
     Ok(())
 }
 

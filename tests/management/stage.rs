@@ -148,22 +148,25 @@ impl Stage {
     }
 
     pub async fn raw(&self, token: &str, method: &str, path: &str, body: Vec<u8>) -> Result<Answer> {
-        let mut request = self
+        answer(self.request(token, method, path)?.body(body)).await
+    }
+
+    /// A POST with an idempotency key.
+    pub async fn with_key(&self, token: &str, path: &str, key: &str, body: Value) -> Result<Answer> {
+        let request = self.request(token, "POST", path)?.header("idempotency-key", key);
+        answer(request.body(body.to_string())).await
+    }
+
+    fn request(&self, token: &str, method: &str, path: &str) -> Result<reqwest::RequestBuilder> {
+        let url = format!("{}/api/v1{path}", self.url);
+        let request = self
             .http
-            .request(method.parse()?, format!("{}/api/v1{path}", self.url))
-            .header("content-type", "application/json")
-            .body(body);
-        if !token.is_empty() {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        let body = match text.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?,
-        };
-        Ok(Answer { status, body })
+            .request(method.parse()?, url)
+            .header("content-type", "application/json");
+        Ok(match token.is_empty() {
+            true => request,
+            false => request.bearer_auth(token),
+        })
     }
 
     pub async fn get(&self, token: &str, path: &str) -> Result<Value> {
@@ -202,4 +205,15 @@ impl Stage {
         self.receiver.wait_for(count, SOON).await?;
         Ok(self.receiver.received())
     }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<Answer> {
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    let text = answer.text().await?;
+    let body = match text.is_empty() {
+        true => Value::Null,
+        false => serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?,
+    };
+    Ok(Answer { status, body })
 }

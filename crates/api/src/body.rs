@@ -29,7 +29,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     }
 }
 
-async fn bytes(body: Body) -> Result<Bytes, Refusal> {
+/// A body, up to its limits.
+pub(crate) async fn bytes(body: Body) -> Result<Bytes, Refusal> {
     let read = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let read =
         read.map_err(|_| Refusal::BodyTimeout)?

@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod endpoint;
 mod event_type;
+mod idempotency;
 mod list;
 mod log;
 mod patch;
@@ -16,6 +17,7 @@ mod text;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
 pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
@@ -74,7 +76,8 @@ pub fn router(api: Arc<Api>) -> Router {
             .route(&format!("/api/v1{path}/"), methods);
     }
     router
-        .layer(axum::middleware::from_fn_with_state(api.clone(), log::line))
+        .layer(from_fn_with_state(api.clone(), idempotency::once))
+        .layer(from_fn_with_state(api.clone(), log::line))
         .with_state(api)
 }
 

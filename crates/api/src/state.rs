@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, Kind, Revision};
 use hooklane_store::items::{self, UnreadableItem};
+use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
 use hooklane_types::UnixMillis;
 use serde::Serialize;
@@ -28,6 +29,8 @@ const IN_FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Api {
     /// Where everything is kept.
     pub catalog: Arc<dyn Catalog>,
+    /// Answers of requests with an idempotency key.
+    pub responses: Arc<dyn Responses>,
     /// Seals the secrets of endpoints.
     pub vault: Arc<Vault>,
     /// Whose tokens are taken.

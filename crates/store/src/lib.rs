@@ -7,6 +7,7 @@ mod key;
 pub mod postgres;
 mod process;
 pub mod registry;
+pub mod responses;
 pub mod sqlite;
 pub mod vault;
 mod window;

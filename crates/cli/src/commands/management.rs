@@ -42,7 +42,8 @@ pub async fn open(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> 
         anyhow::Ok((SqliteCatalog::open(&directory)?, vault, tokens))
     });
     let (catalog, vault, tokens) = opened.await??;
-    let (catalog, vault): (Arc<dyn Catalog>, _) = (Arc::new(catalog), Arc::new(vault));
+    let (store, vault) = (Arc::new(catalog), Arc::new(vault));
+    let catalog: Arc<dyn Catalog> = store.clone();
     let sources = Sources {
         catalog: catalog.clone(),
         vault: vault.clone(),
@@ -53,6 +54,7 @@ pub async fn open(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> 
     let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
     let api = Arc::new(Api {
         catalog,
+        responses: store,
         vault,
         tokens,
         applied: followed.applied.clone(),

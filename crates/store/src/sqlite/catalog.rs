@@ -2,6 +2,7 @@
 
 mod changes;
 mod file;
+mod responses;
 mod sql;
 
 use std::path::Path;

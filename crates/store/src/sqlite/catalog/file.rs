@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hooklane_sqlite::{FileError, Format, Inspection};
+use hooklane_sqlite::{FileError, Format, Inspection, Step};
 use rusqlite::Connection;
 
 use crate::catalog::{Kind, Revision};
@@ -15,7 +15,10 @@ const STORE: Format = Format {
     file: FILE,
     // "HKLS"
     application_id: 0x484b_4c53,
-    steps: &[],
+    steps: &[Step {
+        probes: probes_of_1,
+        statements: responses,
+    }],
     schema,
     probes,
     if_damaged: "restore it and its -wal from a copy, or see what `sqlite3 {} .recover` finds",
@@ -85,9 +88,23 @@ fn schema() -> String {
         PRIMARY KEY (kind, scope, id)) WITHOUT ROWID;
     CREATE INDEX removals_by_revision ON removals (revision);"
         .to_owned()
+        + &responses()
+}
+
+/// New in version 2. A request that is being carried out has no status yet.
+fn responses() -> String {
+    "CREATE TABLE responses (key BLOB PRIMARY KEY, at_ms INTEGER NOT NULL, request BLOB, status INTEGER, body BLOB) WITHOUT ROWID;
+    CREATE INDEX responses_by_time ON responses (at_ms);"
+        .to_owned()
 }
 
 fn probes() -> Vec<String> {
+    let mut probes = probes_of_1();
+    probes.push("SELECT key, at_ms, request, status, body FROM responses".to_owned());
+    probes
+}
+
+fn probes_of_1() -> Vec<String> {
     [
         "SELECT revision, forgotten FROM catalog",
         "SELECT kind, scope, id, uid, created_at_ms, updated_at_ms, revision, content FROM documents",

@@ -246,7 +246,11 @@ pub(super) fn query<T>(
     found().map_err(unavailable)
 }
 
-fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), CatalogError> {
+pub(super) fn execute(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<(), CatalogError> {
     let done = || connection.prepare_cached(sql)?.execute(values);
     done().map(drop).map_err(unavailable)
 }
