@@ -4,6 +4,7 @@ pub mod catalog;
 mod claims;
 pub mod items;
 mod key;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 mod process;
 pub mod registry;
