@@ -133,6 +133,115 @@ async fn dead_letters_are_reached_while_it_runs_and_when_nothing_runs() -> Resul
     Ok(())
 }
 
+/// Goal: what the directory itself takes has the id that was printed.
+#[tokio::test]
+async fn what_is_published_while_nothing_runs_arrives_under_the_id_that_was_printed() -> Result<()> {
+    let stage = stage(1).await?;
+    stage.serve().await?.end(End::Terminate).await?;
+    let id = stage.ok(&["publish", "--type", "a.b", "--payload", "17"]).await?;
+    let serving = stage.serve().await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    let request = stage.receiver.received().remove(0);
+    ensure!(request.webhook_id() == Some(id.trim()), "{id}: {request:?}");
+    serving.end(End::Terminate).await
+}
+
+/// Holds the data directory as this command, of the process that runs the test.
+fn hold(stage: &Stage, command: &str) -> Result<std::fs::File> {
+    let file = std::fs::File::create(stage.data().join("queue.lock"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    std::fs::write(
+        stage.data().join("queue.lock"),
+        format!("{}\n{command}\n", std::process::id()),
+    )?;
+    Ok(file)
+}
+
+/// Goal: `serve` that starts while a command has the directory, and commands that come while it has no socket yet, wait a moment
+/// and go on.
+#[tokio::test]
+async fn who_meets_a_held_directory_tries_again_for_a_moment() -> Result<()> {
+    let stage = stage(1).await?;
+    stage.serve().await?.end(End::Terminate).await?;
+    let held = hold(&stage, "hooklane dead list")?;
+    let publish = stage.run(&["publish", "--type", "a.b", "--payload", "17"]);
+    let list = stage.run(&["dead", "list"]);
+    let let_go = async {
+        // All three have found it held by then, or come later and lose nothing.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        drop(held);
+    };
+    let (serving, publish, list, ()) = tokio::join!(stage.serve(), publish, list, let_go);
+    let serving = serving?;
+    for ended in [publish?, list?] {
+        ensure!(ended.status.success(), "{}", ended.stderr);
+    }
+    stage.receiver.wait_for(1, SOON).await?;
+    serving.end(End::Terminate).await
+}
+
+/// Goal: whoever waits in vain is told who holds the directory; another `serve` is not waited for.
+#[tokio::test]
+async fn who_waits_in_vain_is_told_who_holds_the_directory() -> Result<()> {
+    let stage = stage(1).await?;
+    stage.serve().await?.end(End::Terminate).await?;
+    let told = |command: &str| format!("in use by process {} ({command})", std::process::id());
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let held = hold(&stage, "hooklane serve")?;
+    let status = stage.run(&["status"]).await?;
+    ensure!(
+        status.status.code() == Some(1) && status.stderr.contains(&told("hooklane serve")),
+        "{}",
+        status.stderr
+    );
+    let began = std::time::Instant::now();
+    let second = stage.run(&serve).await?;
+    ensure!(
+        second.stderr.contains(&told("hooklane serve")),
+        "{}",
+        second.stderr
+    );
+    ensure!(began.elapsed().as_secs() < 5, "it waited for another serve");
+    drop(held);
+    let _held = hold(&stage, "hooklane drain")?;
+    let late = stage.run(&serve).await?;
+    ensure!(
+        late.status.code() == Some(1) && late.stderr.contains(&told("hooklane drain")),
+        "{}",
+        late.stderr
+    );
+    Ok(())
+}
+
+/// Goal: where no socket fits in, that is said before anything is made; where it just fits, everything works.
+#[tokio::test]
+async fn a_directory_with_too_long_a_name_is_refused_with_what_to_do() -> Result<()> {
+    let stage = stage(1).await?;
+    let room = 107 - "/admin.sock".len();
+    let (fits, long) = ("d".repeat(room), "d".repeat(room + 1));
+    let publish = ["publish", "--type", "a.b", "--payload", "1"];
+    let settings = std::fs::read_to_string(stage.dir.path().join("hooklane.toml"))?;
+    let name = |directory: &str| {
+        let text = format!("[embedded]\ndata_dir = \"{directory}\"\n{settings}");
+        std::fs::write(stage.dir.path().join("hooklane.toml"), text)
+    };
+    name(&long)?;
+    let refused = stage.run(&["serve", "--listen", "127.0.0.1:0"]).await?;
+    ensure!(
+        refused.status.code() == Some(2)
+            && refused.stderr.contains("too long")
+            && refused.stderr.contains("data_dir"),
+        "{}",
+        refused.stderr
+    );
+    ensure!(!stage.dir.path().join(&long).exists());
+    name(&fits)?;
+    let serving = stage.serve().await?;
+    stage.ok(&publish).await?;
+    stage.receiver.wait_for(1, SOON).await?;
+    serving.end(End::Terminate).await
+}
+
 /// Goal: without a file nothing is written; with a broker, a taken port or a taken directory it says what to do.
 #[tokio::test]
 async fn what_stands_in_the_way_is_named() -> Result<()> {

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
 
+mod admin_socket;
 mod bench;
 mod check;
 mod dead;

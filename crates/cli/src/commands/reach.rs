@@ -1,11 +1,11 @@
 //! The broker that a command talks to: RabbitMQ where a URL is set, else the queue of `hooklane serve`, through the process that serves,
 //! or its data directory when nothing runs.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE, LockedDirectory};
+use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings, FILE, LockedDirectory, OpenError};
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role as BrokerRole};
 use hooklane_broker::socket::SocketBroker;
 use hooklane_broker::topology::Names;
@@ -13,16 +13,19 @@ use hooklane_broker::{SharedBroker, Shelves};
 use hooklane_store::sqlite::catalog;
 use hooklane_store::sqlite::{self, DurableClaims, FoundClaims};
 use hooklane_telemetry::Metrics;
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
-use super::usage;
+use super::{admin_socket, usage};
 use crate::settings::Settings;
 
-/// The socket of the process that serves, in the data directory.
-pub fn socket_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.sock")
-}
+/// What `hooklane serve` is told to be, to others that want its directory.
+pub const SERVE: &str = "hooklane serve";
+/// How long a directory that is held is tried again: a command's while `serve` starts or ends, `serve`'s while a command has it.
+const TRIED_FOR: Duration = Duration::from_secs(5);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a command's broker is.
 pub enum Reach {
@@ -49,15 +52,21 @@ impl Reach {
                  url for RabbitMQ, or data_dir in [embedded]"
             )));
         }
-        let socket = socket_path(directory);
-        let serving = SocketBroker::find(&socket)
-            .await
-            .with_context(|| format!("{} cannot be used", socket.display()))?;
-        if let Some(serving) = serving {
-            return Ok(Reach::Serving(Arc::new(serving)));
+        let socket = admin_socket::path(directory)?;
+        let deadline = Instant::now() + TRIED_FOR;
+        loop {
+            let serving = SocketBroker::find(&socket)
+                .await
+                .with_context(|| format!("{} cannot be used", socket.display()))?;
+            if let Some(serving) = serving {
+                return Ok(Reach::Serving(Arc::new(serving)));
+            }
+            match open(embedded(settings, command, Arc::new(Metrics::new()))?).await {
+                // A `serve` that has no socket yet, or none any more.
+                Err(error) if held(&error).is_some() && Instant::now() < deadline => sleep(TRY_AGAIN).await,
+                opened => return Ok(Reach::Directory(opened?)),
+            }
         }
-        let settings = embedded(settings, command, Arc::new(Metrics::new()))?;
-        Ok(Reach::Directory(open(settings).await?))
     }
 
     /// The broker, started where it has to be.
@@ -95,6 +104,21 @@ pub fn embedded(
     Ok(embedded)
 }
 
+/// Who has the directory, when that is the error.
+fn held(error: &anyhow::Error) -> Option<(Option<u32>, &str)> {
+    match error.downcast_ref::<OpenError>()? {
+        OpenError::Held { pid, holder, .. } => Some((*pid, holder)),
+        OpenError::File(_) => None,
+    }
+}
+
+/// Whether the holder is no `serve`. `hooklane check` holds it without a word: then the last holder is named, which has ended.
+fn passes((pid, holder): (Option<u32>, &str)) -> bool {
+    let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let is_gone = pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+    holder != SERVE || is_gone
+}
+
 /// Opens it: the whole file is read once.
 pub async fn open(settings: EmbeddedSettings) -> anyhow::Result<EmbeddedBroker> {
     bear_a_full_disk()?;
@@ -110,8 +134,24 @@ fn bear_a_full_disk() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens it with its claims: all files of the directory are read before any is changed.
+/// Opens it with its claims, for `hooklane serve`: a short command that has the directory is waited for, another `serve` is not.
 pub async fn open_with_claims(
+    settings: EmbeddedSettings,
+    claim_entries_max: usize,
+) -> anyhow::Result<(EmbeddedBroker, DurableClaims)> {
+    let deadline = Instant::now() + TRIED_FOR;
+    loop {
+        match try_with_claims(settings.clone(), claim_entries_max).await {
+            Err(error) if held(&error).is_some_and(passes) && Instant::now() < deadline => {
+                sleep(TRY_AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Both files are read before either is changed.
+async fn try_with_claims(
     settings: EmbeddedSettings,
     claim_entries_max: usize,
 ) -> anyhow::Result<(EmbeddedBroker, DurableClaims)> {

@@ -1,8 +1,5 @@
 //! `hooklane serve`: ingest and dispatcher in one process, on a queue of its own.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,18 +8,14 @@ use futures_util::TryFutureExt;
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
-use tokio::net::UnixListener;
 
 use super::flags::{SettingsFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
-use super::reach::{embedded, open_with_claims, socket_path};
+use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{announce, essentials, listen, run_beside};
-use super::{block_on, management, usage};
+use super::{admin_socket, block_on, management, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
-
-/// Whoever may open it may publish and read every dead letter.
-const SOCKET_MODE: u32 = 0o600;
 
 #[derive(Args)]
 pub struct Serve {
@@ -65,15 +58,16 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
         .context("[egress] does not make a client")?;
     let data_dir = loaded.settings.embedded.data_dir.clone();
-    let opens = embedded(&loaded.settings, "hooklane serve", metrics.clone())?;
+    // Refused before anything is made.
+    let socket = admin_socket::path(&data_dir)?;
+    let opens = embedded(&loaded.settings, SERVE, metrics.clone())?;
     let (queue, claims) = open_with_claims(opens, dispatcher.claim_entries_max).await?;
     let (broker, claims) = (queue.shared(), Arc::new(claims));
     let settings = loaded.settings.clone();
     let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
     let management = management::open(&settings, in_file).await?;
     let registry = management.followed.registry;
-    let socket = socket_path(&data_dir);
-    let admin = admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let admin = admin_socket::listen(&socket)?;
     let signals = signals(&ingest.settings);
     let mut tasks = essentials(&signals, &broker, watch)?;
     let following = management.follower.follow(signals.stop.clone());
@@ -120,15 +114,4 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     claims.shut_down().await;
     broker.shut_down().await;
     result
-}
-
-/// Listens for the commands of a second terminal. The directory's lock is ours: a socket that lies there is nobody's.
-fn admin(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(listener)
 }
