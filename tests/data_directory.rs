@@ -99,6 +99,67 @@ async fn a_damaged_or_foreign_directory_is_refused_by_every_command_and_not_touc
     serving.end(End::Terminate).await
 }
 
+/// Runs a command without root's right to write anywhere: `setpriv` takes it away, and others never had it.
+async fn without_privilege(stage: &Stage, command: &[&str]) -> Result<process::Ended> {
+    let spawn = match rustix::process::geteuid().is_root() {
+        true => process::Spawn::program("setpriv")
+            .args(["--bounding-set=-dac_override"])
+            .arg(process::hooklane_path()?),
+        false => process::hooklane()?,
+    };
+    spawn.args(command).cwd(stage.dir.path()).run(SOON).await
+}
+
+#[tokio::test]
+async fn where_no_directory_can_be_every_command_says_so_and_what_to_do() -> Result<()> {
+    // Goal: one message for each: a file in its place, a directory that cannot be written to, one that cannot be made.
+    let publish: &[&str] = &["publish", "--type", "a.b", "--payload", "1"];
+    let drain: &[&str] = &["drain", "--to", "amqp://127.0.0.1:1"];
+    let stage = Stage::new("").await?;
+    fs::write(stage.data(), "my notes")?;
+    for command in [SERVE, STATUS, DEAD, CHECK, publish, drain] {
+        let ended = stage.run(command).await?;
+        let told = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(
+            !ended.status.success()
+                && told.contains("there is a file in its place")
+                && told.contains("name another with --data"),
+            "{command:?}: {told}"
+        );
+    }
+    ensure!(fs::read(stage.data())? == b"my notes");
+    fs::remove_file(stage.data())?;
+
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+    };
+    let refused = async |command: &[&str]| {
+        let ended = without_privilege(&stage, command).await?;
+        let told = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(
+            ended.status.code() == Some(1)
+                && told.contains("cannot be written to")
+                && told.contains("mount its disk for writing, or name another with --data"),
+            "{command:?}: {told}"
+        );
+        Ok(())
+    };
+    mode(stage.dir.path(), 0o500)?;
+    for command in [SERVE, CHECK] {
+        refused(command).await?;
+    }
+    mode(stage.dir.path(), 0o700)?;
+    stage.serve().await?.end(End::Terminate).await?;
+    mode(&stage.data(), 0o500)?;
+    let before = contents(&stage.data())?;
+    for command in [SERVE, STATUS, DEAD, CHECK, publish, drain] {
+        refused(command).await?;
+    }
+    mode(&stage.data(), 0o700)?;
+    ensure!(contents(&stage.data())? == before);
+    Ok(())
+}
+
 /// Both files, as they lie there while nothing runs.
 fn copied(stage: &Stage) -> Result<[Vec<u8>; 2]> {
     let read = |name| fs::read(stage.data().join(name));

@@ -18,7 +18,7 @@ use super::interrupt::{self, Words};
 use super::meter::Meter;
 use super::reach::embedded;
 use super::topology::declare;
-use super::{block_on, now, print, usage};
+use super::{block_on, data_directory, now, print, usage};
 use crate::settings::{self, Role, Settings};
 
 const SIGNALS: Words = Words {
@@ -67,11 +67,13 @@ impl MoveUp {
 
 async fn move_up(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<()> {
     let shown = settings.embedded.data_dir.display();
+    data_directory::is_none_or_one(&settings.embedded.data_dir)?;
     if !settings.embedded.data_dir.join(FILE).exists() {
         return Err(usage(format!(
             "there is no queue of `hooklane serve` in {shown}: give --data, HOOKLANE_EMBEDDED__DATA_DIR or data_dir in [embedded]"
         )));
     }
+    data_directory::is_writable(&settings.embedded.data_dir)?;
     let source = embedded(settings, "hooklane drain", Metrics::new().into())?;
     let mut from = tokio::task::spawn_blocking(move || Drain::open(&source)).await??;
     let here = settings.embedded.data_dir.clone();

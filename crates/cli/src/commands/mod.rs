@@ -3,6 +3,7 @@
 mod admin_socket;
 mod bench;
 mod check;
+mod data_directory;
 mod dead;
 mod demo;
 mod dispatcher;

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{admin_socket, usage};
+use super::{admin_socket, data_directory, usage};
 use crate::settings::Settings;
 
 /// What `hooklane serve` is told to be, to others that want its directory.
@@ -46,6 +46,7 @@ impl Reach {
         }
         let directory = &settings.embedded.data_dir;
         let shown = directory.display();
+        data_directory::is_none_or_one(directory)?;
         if !directory.join(FILE).exists() {
             return Err(usage(format!(
                 "no broker is set, and there is no queue of `hooklane serve` in {shown}: give --broker, HOOKLANE_BROKER__URL or [broker] \
@@ -122,6 +123,7 @@ fn passes((pid, holder): (Option<u32>, &str)) -> bool {
 /// Opens it: the whole file is read once.
 pub async fn open(settings: EmbeddedSettings) -> anyhow::Result<EmbeddedBroker> {
     bear_a_full_disk()?;
+    data_directory::is_writable(&settings.directory)?;
     Ok(tokio::task::spawn_blocking(move || EmbeddedBroker::open(settings)).await??)
 }
 
@@ -156,6 +158,7 @@ async fn try_with_claims(
     claim_entries_max: usize,
 ) -> anyhow::Result<(EmbeddedBroker, DurableClaims)> {
     bear_a_full_disk()?;
+    data_directory::is_writable(&settings.directory)?;
     let opened = tokio::task::spawn_blocking(move || {
         let (directory, metrics) = (settings.directory.clone(), settings.metrics.clone());
         // Before anything is made beside it.

@@ -7,8 +7,9 @@ use hooklane_broker::embedded::{self, OpenError, Synchronous};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict};
 use hooklane_sqlite::{FileError, Inspection, Stamps};
 use hooklane_store::sqlite::{self, FoundClaims, catalog};
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::statvfs;
 
+use crate::commands::data_directory;
 use crate::settings::EmbeddedSection;
 
 const MIB: u64 = 1024 * 1024;
@@ -18,6 +19,9 @@ const FREE_BYTES_FEW: u64 = 256 * MIB;
 /// Looks at the directory, its files and its disk.
 pub fn findings(section: &EmbeddedSection) -> Vec<Finding> {
     let directory = &section.data_dir;
+    if let Err(error) = data_directory::is_none_or_one(directory) {
+        return vec![problem(error)];
+    }
     let mut findings = files(directory);
     findings.extend(disk(section));
     findings
@@ -60,7 +64,8 @@ fn files(directory: &Path) -> Vec<Finding> {
     };
     if !directory.exists() {
         let what = format!("data directory {shown}: there is none yet, `hooklane serve` makes it");
-        return vec![ok(what)];
+        let writable = data_directory::is_writable(directory);
+        return vec![writable.err().map_or_else(|| ok(what), problem)];
     }
     let mut findings = Vec::new();
     let looked =
@@ -74,13 +79,7 @@ fn files(directory: &Path) -> Vec<Finding> {
         ))),
         Err(error) => findings.push(problem(error)),
     }
-    if access(directory, Access::WRITE_OK).is_err() {
-        findings.push(finding(
-            Verdict::Problem,
-            format!("data directory {shown}: this user may not write there"),
-            "run hooklane as its owner, or name another directory with --data or data_dir in [embedded]",
-        ));
-    }
+    findings.extend(data_directory::is_writable(directory).err().map(problem));
     findings
 }
 
