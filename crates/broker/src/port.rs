@@ -110,6 +110,9 @@ pub enum BrokerError {
         /// What stood in the way, in words.
         last_error: String,
     },
+    /// The connection ended after the message was sent and before its confirm: it may or may not arrive. Publish again with the same id.
+    #[error("{0}")]
+    Lost(String),
     /// The broker refused it (nack): the queue is full. Wait, then publish again.
     #[error("the broker refused the message: the queue is full")]
     Full,
@@ -216,7 +219,7 @@ pub trait Broker: Send + Sync {
     /// that they wait, and may overtake each other. Who needs an order waits for each confirm before the next publish.
     ///
     /// # Errors
-    /// See [`BrokerError`]. After `Unconfirmed` the message may still arrive.
+    /// See [`BrokerError`]. After `Unconfirmed` and `Lost` the message may still arrive.
     async fn publish(&self, to: Destination, message: Outgoing, within: Duration) -> Result<(), BrokerError>;
 
     /// Subscribes to a queue. Waits for nothing: the subscription is made in the background, as often as needed.

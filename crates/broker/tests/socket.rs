@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Role};
 use hooklane_broker::socket::{SocketBroker, serve};
 use hooklane_broker::{
-    Broker, Destination, Holder, Outgoing, Queue, SharedBroker, ShelfError, ShelfName, Shelves,
+    Broker, BrokerError, Destination, Holder, Outgoing, Queue, SharedBroker, ShelfError, ShelfName, Shelves,
 };
 use hooklane_telemetry::Metrics;
 use hooklane_testkit::eventually;
@@ -180,6 +180,37 @@ async fn control_is_heard_through_the_socket() -> Result<()> {
         }
     }
     ensure!(body.context("it was heard")? == "ask");
+    Ok(())
+}
+
+/// Goal: a process that ends between a message and its confirm is named, and that the message may have been taken.
+#[tokio::test]
+async fn a_server_that_ends_before_its_answer_leaves_the_outcome_open() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("admin.sock");
+    let listener = UnixListener::bind(&path)?;
+    let client = SocketBroker::find(&path).await?.context("somebody serves")?;
+    let message = Outgoing {
+        properties: Properties::default(),
+        body: "17".into(),
+    };
+    let to = Destination::ProducerEvents {
+        routing_key: "a.b".to_owned(),
+    };
+    let ends = async {
+        drop(listener.accept().await?);
+        let (stream, _) = listener.accept().await?;
+        stream.readable().await
+    };
+    let (published, ended) = tokio::join!(client.publish(to, message, PATIENCE), ends);
+    ended?;
+    let error = published.err().context("an error")?;
+    ensure!(matches!(error, BrokerError::Lost(_)), "{error:?}");
+    let told = error.to_string();
+    ensure!(
+        told.contains("has ended") && told.contains("may have been taken") && !told.contains("within"),
+        "{told}"
+    );
     Ok(())
 }
 

@@ -104,7 +104,10 @@ async fn publish(
         match to.publish(waiting.to.clone(), message, publish_timeout).await {
             Ok(()) => return Ok(Some(waiting.taken)),
             Err(BrokerError::Full) => return Ok(None),
-            Err(error @ (BrokerError::Unconfirmed { .. } | BrokerError::Unavailable(_))) => {
+            Err(
+                error
+                @ (BrokerError::Unconfirmed { .. } | BrokerError::Lost(_) | BrokerError::Unavailable(_)),
+            ) => {
                 tries += 1;
                 if tries >= TRIES_MAX || stop.is_cancelled() {
                     return Err(error);

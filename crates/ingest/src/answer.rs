@@ -268,6 +268,11 @@ fn of_broker(error: &BrokerError) -> Shape {
                 waited.as_millis()
             ),
         ),
+        BrokerError::Lost(_) => Shape::later(
+            "unconfirmed",
+            broker,
+            "the broker did not confirm; the event may still arrive",
+        ),
         BrokerError::Full => Shape::later("full", broker, "the queue of events is full"),
         BrokerError::Unavailable(_) => Shape::later("unavailable", broker, "the broker is not connected"),
         BrokerError::ShutDown => Shape::later("shut_down", broker, "this process is stopping"),
@@ -297,6 +302,7 @@ mod tests {
         };
         let errors = [
             unconfirmed,
+            BrokerError::Lost("x".into()),
             BrokerError::Full,
             BrokerError::Unavailable("x".into()),
             BrokerError::ShutDown,

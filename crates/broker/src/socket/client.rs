@@ -109,7 +109,10 @@ impl Broker for SocketBroker {
         match timeout(within.saturating_add(PUBLISH_MORE), published).await {
             Ok(Ok(answer)) => answer,
             // It may have been published before the connection ended.
-            Ok(Err(error)) => Err(unconfirmed(error.to_string())),
+            Ok(Err(error)) => Err(BrokerError::Lost(format!(
+                "the process that serves at {} has ended without an answer ({error}): the message may have been taken, or not",
+                self.path.display()
+            ))),
             Err(_) => Err(unconfirmed("no answer".to_owned())),
         }
     }

@@ -61,7 +61,8 @@ impl Replay {
             broker.shut_down().await;
             let replayed = replayed.map_err(|error| {
                 session.failure(E::SHELF, error).context(format!(
-                    "stopped after {moved} were replayed; the rest is still on the shelf: run it again"
+                    "stopped after {moved} were replayed and taken off the shelf; nothing is lost: the rest is still there, and what was \
+                     on its way may have been published too, then it comes again under the same webhook-id; run it again"
                 ))
             })?;
             print::line(format_args!(
