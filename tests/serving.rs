@@ -2,6 +2,8 @@
 
 mod served;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::{Reply, Verdict};
 use hooklane_signing::{HeaderFamily, Scheme, Secret, Verifier};
@@ -90,6 +92,81 @@ async fn kill_9_loses_nothing() -> Result<()> {
         .receiver
         .wait_until("all ids to arrive", SOON, |log| log.by_webhook_id().len() >= 21)
         .await?;
+    serving.end(End::Terminate).await
+}
+
+/// Goal: a file of lines whose way in is killed again and again goes on from the line that was named: none is missing, and only lines that
+/// were under way come twice, each time under an id of its own.
+#[tokio::test]
+async fn a_file_of_lines_goes_on_from_the_named_line_after_kill_9() -> Result<()> {
+    const LINES: usize = 6_000;
+    const UNDER_WAY_MAX: usize = 500;
+    let stage = stage(20).await?;
+    let lines: String = (1..=LINES)
+        .map(|n| format!("{{\"eventType\":\"a.b\",\"payload\":{{\"n\":{n}}}}}\n"))
+        .collect();
+    std::fs::write(stage.dir.path().join("events.jsonl"), lines)?;
+    let mut serving = stage.serve().await?;
+    let mut stops: Vec<usize> = vec![];
+    for kill in 0..3 {
+        let from = stops.last().unwrap_or(&1).to_string();
+        let before = stage.receiver.total();
+        let publish = ["publish", "--lines", "events.jsonl", "--from-line", &from];
+        let killed = async {
+            stage.receiver.wait_for(before + 300 + kill * 100, SOON).await?;
+            serving.end(End::Kill9).await
+        };
+        let (ended, killed) = tokio::join!(stage.run(&publish), killed);
+        killed?;
+        let ended = ended?;
+        let named = ended
+            .stderr
+            .split_once("--from-line ")
+            .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        ensure!(ended.status.code() == Some(1), "{}", ended.stderr);
+        stops.push(named.with_context(|| ended.stderr.clone())?);
+        serving = stage.serve().await?;
+    }
+    let from = stops.last().unwrap_or(&1).to_string();
+    stage
+        .ok(&["publish", "--lines", "events.jsonl", "--from-line", &from])
+        .await?;
+    let number = |body: &[u8]| -> Option<usize> {
+        serde_json::from_slice::<Value>(body).ok()?["n"]
+            .as_u64()?
+            .try_into()
+            .ok()
+    };
+    let arrived = || -> Result<BTreeMap<usize, BTreeSet<String>>> {
+        let mut ids: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for request in stage.receiver.received() {
+            let n = number(&request.body).with_context(|| format!("{request:?}"))?;
+            let id = request.webhook_id().context("an id")?.to_owned();
+            ids.entry(n).or_default().insert(id);
+        }
+        Ok(ids)
+    };
+    eventually("every line", SOON, || async {
+        let lines = arrived()?.len();
+        ensure!(lines == LINES, "{lines} of {LINES}");
+        Ok(())
+    })
+    .await?;
+    let ids = arrived()?;
+    let under_way = |n: usize| {
+        stops
+            .iter()
+            .filter(|stop| (**stop..**stop + UNDER_WAY_MAX).contains(&n))
+            .count()
+    };
+    let twice = ids.values().filter(|ids| ids.len() > 1).count();
+    println!("stopped at {stops:?}; {twice} lines came under more than one id");
+    for (n, ids) in ids {
+        ensure!(
+            ids.len() <= 1 + under_way(n),
+            "line {n}, stops {stops:?}: {ids:?}"
+        );
+    }
     serving.end(End::Terminate).await
 }
 

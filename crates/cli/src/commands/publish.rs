@@ -98,19 +98,10 @@ enum Way {
 
 impl Way {
     /// Publishes, and returns the event's id.
-    async fn publish_named(&self, event: NewEvent) -> anyhow::Result<String> {
-        match self {
-            Way::Amqp(amqp) => amqp.publish_named(event).await,
-            Way::Http(http) => http.publish(event).await,
-        }
-    }
-
-    /// Publishes one of many: over AMQP one without an id stays without, for ids of ours would push those of producers out of the
-    /// idempotency window.
-    async fn publish(&self, event: NewEvent) -> anyhow::Result<()> {
+    async fn publish(&self, event: NewEvent) -> anyhow::Result<String> {
         match self {
             Way::Amqp(amqp) => amqp.publish(event).await,
-            Way::Http(http) => http.publish(event).await.map(drop),
+            Way::Http(http) => http.publish(event).await,
         }
     }
 
@@ -168,7 +159,7 @@ impl Publish {
             )?)
         };
         let result = match (event, &self.lines) {
-            (Some(event), _) => way.publish_named(event).await.and_then(print::line),
+            (Some(event), _) => way.publish(event).await.and_then(print::line),
             (None, Some(path)) => lines::publish(&way, path, &application, self.from_line).await,
             (None, None) => Err(usage("give --type with --payload or --file, or --lines")),
         };

@@ -30,21 +30,21 @@ impl Amqp {
         })
     }
 
-    /// Publishes under an id that is known here, and returns the event's. A dispatcher derives it from the producer's id, so an event
-    /// without one gets a fresh one.
-    pub async fn publish_named(&self, mut event: NewEvent) -> anyhow::Result<String> {
+    /// Publishes, waits for the confirm, and returns the event's id. A dispatcher derives it from the producer's id, so an event without one
+    /// gets a fresh one here: a message that is sent again after a lost connection, or taken again after a kill, stays the same event. That
+    /// costs an entry of the idempotency window.
+    pub async fn publish(&self, mut event: NewEvent) -> anyhow::Result<String> {
         let producer_id = match event.id.take() {
             Some(id) => id,
             None => ProducerId::parse(EventId::fresh(now(), rand::random()).as_str())?,
         };
         let id = EventId::derived(&event.application, None, &producer_id).to_string();
         event.id = Some(producer_id);
-        self.publish(event).await?;
+        self.send(event).await?;
         Ok(id)
     }
 
-    /// Publishes, and waits for the confirm.
-    pub async fn publish(&self, event: NewEvent) -> anyhow::Result<()> {
+    async fn send(&self, event: NewEvent) -> anyhow::Result<()> {
         let properties = Properties {
             content_type: Some(event.content_type),
             message_id: event.id.as_ref().map(|id| id.as_str().to_owned()),
