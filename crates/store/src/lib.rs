@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod claims;
+pub mod history;
 pub mod items;
 mod key;
 #[cfg(feature = "postgres")]

@@ -93,6 +93,18 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All kinds.
+    pub const ALL: [FailureKind; 8] = [
+        FailureKind::Timeout,
+        FailureKind::Dns,
+        FailureKind::Connect,
+        FailureKind::Tls,
+        FailureKind::Blocked,
+        FailureKind::Closed,
+        FailureKind::Protocol,
+        FailureKind::Configuration,
+    ];
+
     /// Its name in logs, metrics and commands.
     pub fn name(self) -> &'static str {
         match self {

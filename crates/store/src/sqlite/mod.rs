@@ -13,6 +13,7 @@
 pub mod catalog;
 mod file;
 mod found;
+pub mod history;
 mod writer;
 
 use std::path::Path;
