@@ -461,6 +461,8 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
     for (method, path, expected, code) in [
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/app/none", 404, "not_found"),
+        ("GET", "/app/%ff", 404, "not_found"),
+        ("GET", "/app/%00/endpoint/%2e%2e", 404, "not_found"),
         ("DELETE", "/app", 405, "method_not_allowed"),
     ] {
         let answer = stage.send(&token, method, path, None).await?;
@@ -475,6 +477,11 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
             .await?;
         ensure!((400..500).contains(&answer.status), "{body:?}: {answer:?}");
     }
+    let counted = stage.metrics().await?;
+    ensure!(
+        counted.contains("hooklane_api_requests_total{outcome=\"4xx\"}"),
+        "{counted}"
+    );
     let large = stage.raw(&token, "POST", "/app", vec![b' '; 600 * 1024]).await?;
     ensure!(
         large.status == 413 && large.body["code"] == "payload_too_large",

@@ -169,6 +169,11 @@ impl Stage {
         })
     }
 
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = self.http.get(format!("{}/metrics", self.url)).send().await?;
+        Ok(answer.text().await?)
+    }
+
     pub async fn get(&self, token: &str, path: &str) -> Result<Value> {
         let answer = self.send(token, "GET", path, None).await?;
         ensure!(answer.status == 200, "{path}: {answer:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Out;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use hooklane_store::catalog::{Address, CatalogError, Kind};
 use hooklane_store::items;
 use hooklane_types::ApplicationId;
@@ -16,6 +16,7 @@ use crate::auth::{Caller, Organisation};
 use crate::body::Json;
 use crate::list::List;
 use crate::patch::{Field, not_null};
+use crate::path::Path;
 use crate::query::Query;
 use crate::state::{Api, Read};
 use crate::text::{Metadata, Name, NotHonoured, Uid, time};

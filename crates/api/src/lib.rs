@@ -10,6 +10,7 @@ mod idempotency;
 mod list;
 mod log;
 mod patch;
+mod path;
 mod query;
 mod state;
 mod text;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use hooklane_telemetry::Metric;
 use http::Method;
 use tracing::{debug, info, warn};
 
@@ -25,6 +26,12 @@ pub(crate) async fn line(State(api): State<Arc<Api>>, request: Request, next: Ne
     let route = route.map_or_else(String::new, |route| route.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status();
+    let outcome = match status.as_u16() {
+        ..400 => "2xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    api.metrics.count(Metric::ApiRequests, &[outcome]);
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     // The level is fixed where a line is made.
     macro_rules! tell {

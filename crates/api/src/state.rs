@@ -7,6 +7,7 @@ use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, K
 use hooklane_store::items::{self, UnreadableItem};
 use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
+use hooklane_telemetry::Metrics;
 use hooklane_types::UnixMillis;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +38,8 @@ pub struct Api {
     pub tokens: Tokens,
     /// The revision that this process routes by.
     pub applied: watch::Receiver<Revision>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Whether endpoints with `http` URLs are refused.
     pub https_only: bool,
     /// The wall clock.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json as Out;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use hooklane_signing::{HeaderFamily, Scheme};
 use hooklane_types::check_header;
 use http::StatusCode;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::{Problem, Refusal};
 use crate::auth::Caller;
 use crate::body::Json;
+use crate::path::Path;
 use crate::query::Query;
 use crate::state::Api;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Out;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use hooklane_store::catalog::{Address, Document, Kind};
 use hooklane_store::items::{self, EndpointSecrets};
 use hooklane_types::{Channel, EndpointId, EventType};
@@ -22,6 +22,7 @@ use crate::auth::Caller;
 use crate::body::Json;
 use crate::list::List;
 use crate::patch::{Field, not_null};
+use crate::path::Path;
 use crate::query::Query;
 use crate::state::{Api, Read};
 use crate::text::{Line, Metadata, NotHonoured, Uid, time};

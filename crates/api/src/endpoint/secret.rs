@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Out;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use super::fields::SecretText;
 use crate::answer::Refusal;
 use crate::auth::Caller;
 use crate::body::Json;
+use crate::path::Path;
 use crate::query::Query;
 use crate::state::Api;
 use crate::text::time;

@@ -13,6 +13,7 @@ use hooklane_store::catalog::Catalog;
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::sqlite::catalog::{self, SqliteCatalog};
 use hooklane_store::vault::Vault;
+use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::watch;
 
@@ -34,7 +35,11 @@ pub struct Management {
 }
 
 /// Opens the store, and loads it. The caller holds the directory's lock; `base` is the settings file's registry.
-pub async fn open(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> anyhow::Result<Management> {
+pub async fn open(
+    settings: &Settings,
+    base: watch::Receiver<Arc<Registry>>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Management> {
     let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let vault = vault(&directory, &section)?;
@@ -58,6 +63,7 @@ pub async fn open(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> 
         vault,
         tokens,
         applied: followed.applied.clone(),
+        metrics,
         https_only: settings.egress.https_only,
         clock: now,
     });

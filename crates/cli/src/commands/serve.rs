@@ -65,7 +65,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (broker, claims) = (queue.shared(), Arc::new(claims));
     let settings = loaded.settings.clone();
     let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
-    let management = management::open(&settings, in_file).await?;
+    let management = management::open(&settings, in_file, metrics.clone()).await?;
     let registry = management.followed.registry;
     let admin = admin_socket::listen(&socket)?;
     let signals = signals(&ingest.settings);

@@ -94,7 +94,8 @@ fn schema() -> String {
 /// New in version 2. A request that is being carried out has no status yet.
 fn responses() -> String {
     "CREATE TABLE responses (key BLOB PRIMARY KEY, at_ms INTEGER NOT NULL, request BLOB, status INTEGER, body BLOB) WITHOUT ROWID;
-    CREATE INDEX responses_by_time ON responses (at_ms);"
+    CREATE INDEX responses_by_time ON responses (at_ms);
+    CREATE INDEX documents_by_id ON documents (kind, id);"
         .to_owned()
 }
 
