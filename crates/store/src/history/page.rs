@@ -82,3 +82,37 @@ pub struct Slice<T> {
     /// see [`SCAN_ROWS_MAX`] and [`PAGE_BYTES_MAX`].
     pub more: Option<Position>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_nothing_else_is() {
+        for (at, id) in [
+            (0, "ep.1"),
+            (1_700_000_000_000, "msg_h4y"),
+            (i64::MIN, ""),
+            (i64::MAX, "-_."),
+        ] {
+            let place = Position {
+                at: UnixMillis(at),
+                id: id.to_owned(),
+            };
+            assert_eq!(Position::parse(&place.to_text()), Some(place));
+        }
+        for bad in [
+            "",
+            ".",
+            "1",
+            "x.msg_1",
+            "1.msg_1\0",
+            "1.~",
+            "1.a b",
+            "99999999999999999999.a",
+            "1.\u{e9}",
+        ] {
+            assert_eq!(Position::parse(bad), None, "{bad:?}");
+        }
+    }
+}

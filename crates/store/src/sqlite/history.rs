@@ -29,8 +29,10 @@ use crate::history::{
     Slice, Stats, Status,
 };
 
-/// Most records of one transaction.
+/// Most records of one transaction: who asks meanwhile waits for it.
 const TRANSACTION_RECORDS_MAX: usize = 500;
+/// A transaction ends with the record that makes its payloads and bodies so long: the log holds all of it.
+const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most rows that are counted in one go.
 const COUNT_ROWS_MAX: usize = 20_000;
 
@@ -64,13 +66,15 @@ impl SqliteHistory {
 impl History for SqliteHistory {
     async fn record(&self, batch: Arc<[Record]>, now: UnixMillis) -> Result<Recorded, HistoryError> {
         let mut recorded = Recorded::default();
-        for first in (0..batch.len()).step_by(TRANSACTION_RECORDS_MAX) {
+        let mut first = 0;
+        while first < batch.len() {
+            let end = first + part_of(&batch[first..]);
             let batch = batch.clone();
             let part = self.owner.call(move |file| {
                 file.has_room()?;
-                let part = &batch[first..batch.len().min(first + TRANSACTION_RECORDS_MAX)];
-                write::record(&mut file.connection, part, first, now).map_err(failed)
+                write::record(&mut file.connection, &batch[first..end], first, now).map_err(failed)
             });
+            first = end;
             let part = part.await?;
             recorded.refused.extend(part.refused);
             recorded.forgotten += part.forgotten;
@@ -258,6 +262,21 @@ impl History for SqliteHistory {
             .call(move |file| forget::forget(&mut file.connection, before, rows_max).map_err(failed))
             .await
     }
+}
+
+/// How many records are the next transaction; at least one.
+fn part_of(records: &[Record]) -> usize {
+    let mut bytes = 0;
+    let fits = records.iter().take(TRANSACTION_RECORDS_MAX).take_while(|record| {
+        let had = bytes;
+        bytes += match record {
+            Record::Event(event) => event.payload.len(),
+            Record::Attempt(attempt) => attempt.answer.len(),
+            Record::Settled(_) => 0,
+        };
+        had < TRANSACTION_BYTES_MAX
+    });
+    fits.count()
 }
 
 /// How many, up to [`COUNT_ROWS_MAX`], and the place of the last one.
