@@ -67,6 +67,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
     let management = management::open(&settings, in_file, metrics.clone()).await?;
     let registry = management.followed.registry;
+    let watch = watch.taken_by(management.followed.base);
     let admin = admin_socket::listen(&socket)?;
     let signals = signals(&ingest.settings);
     let mut tasks = essentials(&signals, &broker, watch)?;

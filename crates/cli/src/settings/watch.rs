@@ -19,12 +19,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is read at least: no file system's word is taken for longer.
 const READ_EVERY: Duration = Duration::from_secs(30);
 
+/// How long others may take to make a registry of their own.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// Follows one settings file.
 pub struct Watch {
     sources: Sources,
     role: Role,
     metrics: Arc<Metrics>,
     registry: watch::Sender<Arc<Registry>>,
+    /// The registry of the file that others have made their own of; none where everybody follows this one.
+    taken: Option<watch::Receiver<Arc<Registry>>>,
     in_force: Fingerprint,
     last_text: String,
     /// The state in which the file had that text, and when it was read.
@@ -64,6 +69,7 @@ impl Watch {
             role,
             metrics,
             registry,
+            taken: None,
             in_force: loaded.fingerprint,
             last_text: loaded.file_text.expose().to_owned(),
             known: None,
@@ -71,6 +77,13 @@ impl Watch {
             last_report: None,
         };
         (watch, followed)
+    }
+
+    /// From now on a file is said to be in force when this shows its registry.
+    #[must_use]
+    pub fn taken_by(mut self, taken: watch::Receiver<Arc<Registry>>) -> Watch {
+        self.taken = Some(taken);
+        self
     }
 
     /// Looks at the file every second, and at once when `now` is notified (SIGHUP), until `stop`.
@@ -130,16 +143,13 @@ impl Watch {
         self.pending = None;
         self.last_text = text.clone();
         match load_text(&self.sources, self.role, text) {
-            Ok(loaded) => self.apply(loaded),
+            Ok(loaded) => self.apply(loaded).await,
             Err(report) => self.refuse(&report),
         }
     }
 
-    fn apply(&mut self, loaded: Loaded) -> Look {
+    async fn apply(&mut self, loaded: Loaded) -> Look {
         self.last_report = None;
-        self.metrics.count(Metric::ConfigReloads, &["applied"]);
-        self.metrics
-            .set(Metric::ConfigEndpoints, &[], loaded.endpoint_count as f64);
         let differences = self.in_force.differences(&loaded.fingerprint);
         if !differences.is_empty() {
             tracing::warn!(
@@ -147,7 +157,15 @@ impl Watch {
                 "settings changed that take force only at a restart; applications and endpoints are in force now"
             );
         }
-        self.registry.send_replace(loaded.registry);
+        self.registry.send_replace(loaded.registry.clone());
+        if let Some(taken) = &mut self.taken {
+            let taken = taken.wait_for(|taken| Arc::ptr_eq(taken, &loaded.registry));
+            // Late, it takes force all the same.
+            let _ = tokio::time::timeout(TAKEN_WITHIN, taken).await;
+        }
+        self.metrics.count(Metric::ConfigReloads, &["applied"]);
+        self.metrics
+            .set(Metric::ConfigEndpoints, &[], loaded.endpoint_count as f64);
         tracing::info!(endpoints = loaded.endpoint_count, file = %self.path().display(), "applications and endpoints were loaded again");
         Look::Applied
     }

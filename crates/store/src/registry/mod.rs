@@ -48,6 +48,8 @@ pub struct Followed {
     pub registry: watch::Receiver<Arc<Registry>>,
     /// The catalog's revision that it has.
     pub applied: watch::Receiver<Revision>,
+    /// What it has beside the catalog.
+    pub base: watch::Receiver<Arc<Registry>>,
 }
 
 /// What a registry is made from.
@@ -71,6 +73,7 @@ pub struct Follower {
     at: Revision,
     registry: watch::Sender<Arc<Registry>>,
     applied: watch::Sender<Revision>,
+    base: watch::Sender<Arc<Registry>>,
 }
 
 impl Follower {
@@ -91,19 +94,23 @@ impl Follower {
             });
         }
         state.finish(now);
-        let first = state.registry(&sources.base.borrow(), &sources.organisation)?;
+        let base = sources.base.borrow().clone();
+        let first = state.registry(&base, &sources.organisation)?;
         let (registry, seen) = watch::channel(Arc::new(first));
         let (applied, at_seen) = watch::channel(at);
+        let (base, base_seen) = watch::channel(base);
         let follower = Follower {
             sources,
             state,
             at,
             registry,
             applied,
+            base,
         };
         let followed = Followed {
             registry: seen,
             applied: at_seen,
+            base: base_seen,
         };
         Ok((follower, followed))
     }
@@ -174,7 +181,14 @@ impl Follower {
         if is_changed {
             let base = self.sources.base.borrow_and_update().clone();
             match self.state.registry(&base, &self.sources.organisation) {
-                Ok(registry) => drop(self.registry.send_replace(Arc::new(registry))),
+                Ok(registry) => {
+                    self.registry.send_replace(Arc::new(registry));
+                    self.base.send_if_modified(|taken| {
+                        let is_new = !Arc::ptr_eq(taken, &base);
+                        *taken = base.clone();
+                        is_new
+                    });
+                }
                 Err(error) => error!("the endpoints in force stay: {error}"),
             }
         }
