@@ -13,7 +13,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 pub struct MakeToken {
     #[command(flatten)]
     settings: SettingsFlags,
-    /// For this organisation [default: `organisation` in [api]]
+    /// For this organisation [default: api.organisation of the settings]
     #[arg(long, value_name = "ID")]
     organisation: Option<String>,
     /// For this application of it alone, by its id (app_…): it may see and change its endpoints, and may not publish
