@@ -115,9 +115,8 @@ pub(crate) async fn create(
     let uid: Option<String> = body.uid.clone().map(Into::into);
     match (add(&api, &organisation, body).await, uid) {
         (Err(CatalogError::UidTaken), Some(uid)) if get_if_exists => {
-            let found = api.catalog.get(Kind::Application, &organisation, &uid).await?;
-            let read: Read<items::Application> = found.ok_or(Refusal::NotFound)?.try_into()?;
-            Ok((StatusCode::OK, Out(read.into())))
+            let found = api.read::<items::Application>(Kind::Application, &organisation, &uid);
+            Ok((StatusCode::OK, Out(found.await?.into())))
         }
         (added, _) => Ok((StatusCode::CREATED, Out(added?.into()))),
     }
@@ -206,10 +205,6 @@ pub(crate) async fn delete(
     query: Query,
 ) -> Result<StatusCode, Refusal> {
     query.finish()?;
-    let found = api
-        .catalog
-        .get(Kind::Application, &organisation, &application)
-        .await?;
-    api.remove(&found.ok_or(Refusal::NotFound)?).await?;
+    api.remove(Kind::Application, &organisation, &application).await?;
     Ok(StatusCode::NO_CONTENT)
 }

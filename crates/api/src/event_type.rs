@@ -225,11 +225,7 @@ pub(crate) async fn get(
     query: Query,
 ) -> Result<Out<EventTypeOut>, Refusal> {
     query.finish()?;
-    let found = api
-        .catalog
-        .get(Kind::EventType, &caller.organisation, &name)
-        .await?;
-    let read: Read<items::EventType> = found.ok_or(Refusal::NotFound)?.try_into()?;
+    let read: Read<items::EventType> = api.read(Kind::EventType, &caller.organisation, &name).await?;
     if caller.application.is_some() && read.item.feature_flag.is_some() {
         return Err(Refusal::NotFound);
     }
@@ -286,8 +282,7 @@ pub(crate) async fn delete(
     let expunge = query.flag("expunge");
     query.finish()?;
     if expunge {
-        let found = api.catalog.get(Kind::EventType, &organisation, &name).await?;
-        api.remove(&found.ok_or(Refusal::NotFound)?).await?;
+        api.remove(Kind::EventType, &organisation, &name).await?;
     } else {
         let archive = |_: &Address, _: &mut Option<String>, item: &mut items::EventType| {
             item.archived = true;

@@ -1,4 +1,4 @@
-//! One line for each request: what was asked for, by whom, and what it led to. Never a body.
+//! One line for each request: what was asked for, by whom, and what it led to. Never a body. Who asks is found out here, once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,16 +10,20 @@ use hooklane_telemetry::Metric;
 use http::Method;
 use tracing::{debug, info, warn};
 
-use crate::auth::Access;
+use crate::auth::{Caller, Spoken};
 use crate::state::Api;
 
-pub(crate) async fn line(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(crate) async fn line(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let speaker = match api.access(request.headers()) {
-        Access::Organisation(organisation) => organisation,
-        Access::Application => "an application".to_owned(),
-        Access::None | Access::Refused => "nobody".to_owned(),
+    let caller = api.caller(request.headers());
+    let speaker = match &caller {
+        Some(Caller {
+            application: Some(_), ..
+        }) => "an application".to_owned(),
+        Some(caller) => caller.organisation.clone(),
+        None => "nobody".to_owned(),
     };
+    request.extensions_mut().insert(Spoken(caller));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>();

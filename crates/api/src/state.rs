@@ -146,9 +146,22 @@ impl Api {
         Err(CatalogError::Changed.into())
     }
 
+    /// What has this id or uid.
+    pub(crate) async fn read<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        scope: &str,
+        id_or_uid: &str,
+    ) -> Result<Read<T>, Refusal> {
+        let found = self.catalog.get(kind, scope, id_or_uid).await?;
+        Ok(found.ok_or(Refusal::NotFound)?.try_into()?)
+    }
+
     /// Removes what has this id or uid, and waits until that is in force.
-    pub(crate) async fn remove(&self, document: &Document) -> Result<(), Refusal> {
-        self.catalog.remove(&document.address, self.now()).await?;
+    pub(crate) async fn remove(&self, kind: Kind, scope: &str, id_or_uid: &str) -> Result<(), Refusal> {
+        let found = self.catalog.get(kind, scope, id_or_uid).await?;
+        let address = found.ok_or(Refusal::NotFound)?.address;
+        self.catalog.remove(&address, self.now()).await?;
         let newest = *self.catalog.newest().borrow();
         self.in_force(newest).await;
         Ok(())

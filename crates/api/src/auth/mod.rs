@@ -41,6 +41,10 @@ impl Caller {
     }
 }
 
+/// Who asks, of a request whose token was looked at; none when that is not taken.
+#[derive(Clone)]
+pub(crate) struct Spoken(pub(crate) Option<Caller>);
+
 /// A caller that speaks for the whole organisation. Found out before a body is read.
 pub(crate) struct Organisation(pub(crate) String);
 
@@ -70,12 +74,17 @@ pub enum Access {
 }
 
 impl Api {
+    /// For whom the token of a request with these headers speaks; none when there is none, or it is not taken.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+        self.tokens.caller(bearer(headers)?, self.now())
+    }
+
     /// What the token of a request with these headers says.
     pub fn access(&self, headers: &HeaderMap) -> Access {
         if !headers.contains_key(AUTHORIZATION) {
             return Access::None;
         }
-        match bearer(headers).and_then(|token| self.tokens.caller(token, self.now())) {
+        match self.caller(headers) {
             None => Access::Refused,
             Some(Caller {
                 application: Some(_), ..
@@ -89,8 +98,11 @@ impl FromRequestParts<Arc<Api>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Refusal> {
-        let token = bearer(&parts.headers).ok_or(Refusal::Unauthorized)?;
-        api.tokens.caller(token, api.now()).ok_or(Refusal::Unauthorized)
+        // The token was looked at when the request came in.
+        match parts.extensions.get::<Spoken>() {
+            Some(Spoken(caller)) => caller.clone().ok_or(Refusal::Unauthorized),
+            None => api.caller(&parts.headers).ok_or(Refusal::Unauthorized),
+        }
     }
 }
 

@@ -173,9 +173,8 @@ impl Api {
         application: &Document,
         id_or_uid: &str,
     ) -> Result<Read<items::Endpoint>, Refusal> {
-        let scope = &application.address.id;
-        let found = self.catalog.get(Kind::Endpoint, scope, id_or_uid).await?;
-        Ok(found.ok_or(Refusal::NotFound)?.try_into()?)
+        self.read(Kind::Endpoint, &application.address.id, id_or_uid)
+            .await
     }
 
     fn open(&self, address: &Address, item: &items::Endpoint) -> Result<EndpointSecrets, Refusal> {
@@ -336,7 +335,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Refusal> {
     query.finish()?;
     let application = caller.application(&api, &application).await?;
-    let found = api.endpoint(&application, &endpoint).await?;
-    api.remove(&found.document).await?;
+    api.remove(Kind::Endpoint, &application.address.id, &endpoint)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

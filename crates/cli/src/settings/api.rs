@@ -8,15 +8,6 @@ use super::table::Table;
 
 /// The organisation of whoever names none: the one that Svix's server takes too, so that its tokens fit.
 const ORGANISATION_DEFAULT: &str = "org_23rb8YdGqMT0qIzpgGwdXfHirMu";
-const ALGORITHMS: [(&str, Algorithm); 7] = [
-    ("HS256", Algorithm::Hs256),
-    ("HS384", Algorithm::Hs384),
-    ("HS512", Algorithm::Hs512),
-    ("RS256", Algorithm::Rs256),
-    ("RS384", Algorithm::Rs384),
-    ("RS512", Algorithm::Rs512),
-    ("EdDSA", Algorithm::EdDsa),
-];
 
 /// Whose tokens are taken, and what secrets are sealed with.
 #[derive(Clone, Debug)]
@@ -36,7 +27,11 @@ pub struct ApiSection {
 /// Reads the section to its end.
 pub fn read(table: Table<'_>, fetch: Fetch) -> ApiSection {
     let organisation = organisation(&table);
-    let algorithm = table.named_or("jwt_algorithm", &ALGORITHMS, Algorithm::Hs256);
+    let algorithm = table.named_or(
+        "jwt_algorithm",
+        &Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm)),
+        Algorithm::Hs256,
+    );
     let jwt_secret = checked(&table, "jwt_secret", fetch, |text| {
         Tokens::new(algorithm, text)
             .map(drop)

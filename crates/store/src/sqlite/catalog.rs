@@ -60,16 +60,25 @@ impl SqliteCatalog {
     ) -> Result<T, CatalogError> {
         let newest = self.newest.clone();
         self.call(move |connection| {
-            let transaction = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(sql::unavailable)?;
-            let (result, revision) = work(&transaction)?;
-            transaction.commit().map_err(sql::unavailable)?;
+            let (result, revision) = transact(connection, work)?;
             newest.send_replace(revision);
             Ok(result)
         })
         .await
     }
+}
+
+/// All of it or nothing.
+fn transact<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<T, CatalogError>,
+) -> Result<T, CatalogError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sql::unavailable)?;
+    let result = work(&transaction)?;
+    transaction.commit().map_err(sql::unavailable)?;
+    Ok(result)
 }
 
 #[async_trait]

@@ -2,56 +2,39 @@
 
 use async_trait::async_trait;
 use hooklane_types::UnixMillis;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
-use super::SqliteCatalog;
-use super::sql::{execute, query, unavailable};
+use super::sql::{execute, query};
+use super::{SqliteCatalog, transact};
 use crate::catalog::CatalogError;
 use crate::responses::{Answer, IN_WORK_MS, KEPT_MS, RequestKey, Responses, Taken};
 
 /// Most answers that leave with one request.
 const FORGOTTEN_AT_ONCE: i64 = 100;
 
-impl SqliteCatalog {
-    /// Works on the answers: all of it or nothing.
-    async fn answer<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, CatalogError> + Send + 'static,
-    ) -> Result<T, CatalogError> {
-        self.call(move |connection| {
-            let transaction = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(unavailable)?;
-            let result = work(&transaction)?;
-            transaction.commit().map_err(unavailable)?;
-            Ok(result)
-        })
-        .await
-    }
-}
-
 #[async_trait]
 impl Responses for SqliteCatalog {
     async fn take(&self, key: &RequestKey, now: UnixMillis) -> Result<Taken, CatalogError> {
         let key = *key;
-        self.answer(move |transaction| take(transaction, &key, now)).await
+        self.call(move |connection| transact(connection, |transaction| take(transaction, &key, now)))
+            .await
     }
 
     async fn keep(&self, key: &RequestKey, answer: Answer, now: UnixMillis) -> Result<(), CatalogError> {
         let key = *key;
-        self.answer(move |transaction| {
+        self.call(move |connection| {
             let sql = "INSERT OR REPLACE INTO responses (key, at_ms, request, status, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let Answer { request, status, body } = answer;
-            execute(transaction, sql, params![key, now.0, request, status, body])
+            execute(connection, sql, params![key, now.0, request, status, body])
         })
         .await
     }
 
     async fn give_back(&self, key: &RequestKey) -> Result<(), CatalogError> {
         let key = *key;
-        self.answer(move |transaction| {
+        self.call(move |connection| {
             let sql = "DELETE FROM responses WHERE key = ?1 AND status IS NULL";
-            execute(transaction, sql, params![key])
+            execute(connection, sql, params![key])
         })
         .await
     }
