@@ -1,5 +1,6 @@
 //! The management API of `hooklane serve`, by the client libraries that platforms run, and by requests of every kind.
 
+mod served;
 #[path = "management/stage.rs"]
 mod stage;
 
@@ -11,7 +12,8 @@ use hooklane_receiver::Reply;
 use hooklane_testkit::process::Spawn;
 use hooklane_testkit::{eventually, javascript, python};
 use serde_json::{Value, json};
-use stage::{SOON, Stage};
+use served::{End, SOON, contents};
+use stage::Stage;
 
 async fn managed_by(script: Spawn) -> Result<()> {
     let stage = Stage::start("").await?;
@@ -139,7 +141,7 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     ensure!(rotated.status == 200, "{rotated:?}");
     let (replaced, key) = (secret, rotated.body);
     let secret = key["key"].as_str().context("a key")?.to_owned();
-    stage.kill9().await?;
+    stage.end(End::Kill9).await?;
     for entry in fs::read_dir(stage.data())? {
         let entry = entry?;
         let bytes = fs::read(entry.path()).unwrap_or_default();
@@ -168,7 +170,7 @@ async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> 
     let (_, endpoint) = stage.pair(&token, "acme").await?;
     let secret = format!("/app/acme/endpoint/{endpoint}/secret");
     let before = stage.get(&token, &secret).await?;
-    stage.stop().await?;
+    stage.end(End::Terminate).await?;
     let kept = fs::read_to_string(stage.data().join("store.key"))?
         .trim()
         .to_owned();
@@ -197,7 +199,7 @@ async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> 
         .send(&token, "POST", &format!("{secret}/rotate"), Some(json!({})))
         .await?;
     let after = stage.get(&token, &secret).await?;
-    stage.stop().await?;
+    stage.end(End::Terminate).await?;
     stage.serve_with(&only_fresh).await?;
     ensure!(stage.get(&token, &secret).await? == after && after != before);
     Ok(())
@@ -208,7 +210,7 @@ async fn a_damaged_store_is_refused_and_nothing_is_touched() -> Result<()> {
     let mut stage = Stage::start("").await?;
     let token = stage.token(&[]).await?;
     stage.pair(&token, "acme").await?;
-    stage.stop().await?;
+    stage.end(End::Terminate).await?;
     let told = stage.ok(&["check"]).await?;
     ensure!(told.contains("store.sqlite is whole"), "{told}");
     let store = stage.data().join("store.sqlite");
@@ -220,7 +222,7 @@ async fn a_damaged_store_is_refused_and_nothing_is_touched() -> Result<()> {
         (b"my notes", "is not a store of Hooklane"),
     ] {
         fs::write(&store, bytes)?;
-        let before = stage.contents()?;
+        let before = contents(&stage.data())?;
         let told = stage.refuses_to_serve(&[]).await?;
         ensure!(told.contains(words), "{told}");
         let checked = stage.run(&["check"]).await?;
@@ -229,7 +231,7 @@ async fn a_damaged_store_is_refused_and_nothing_is_touched() -> Result<()> {
             "{}",
             checked.stdout
         );
-        ensure!(stage.contents()? == before, "something was changed");
+        ensure!(contents(&stage.data())? == before, "something was changed");
     }
     fs::write(&store, whole)?;
     stage.serve().await?;
@@ -242,7 +244,7 @@ async fn a_drain_does_not_leave_endpoints_behind() -> Result<()> {
     let mut stage = Stage::start("").await?;
     let token = stage.token(&[]).await?;
     let (_, endpoint) = stage.pair(&token, "acme").await?;
-    stage.stop().await?;
+    stage.end(End::Terminate).await?;
     let drain = ["drain", "--to", "amqp://127.0.0.1:1"];
     let ended = stage.run(&drain).await?;
     ensure!(
@@ -254,7 +256,7 @@ async fn a_drain_does_not_leave_endpoints_behind() -> Result<()> {
     stage
         .send(&token, "DELETE", &format!("/app/acme/endpoint/{endpoint}"), None)
         .await?;
-    stage.stop().await?;
+    stage.end(End::Terminate).await?;
     let ended = stage.run(&drain).await?;
     ensure!(
         ended.stderr.contains("127.0.0.1:1") && !ended.stderr.contains("API"),
@@ -291,7 +293,7 @@ async fn a_request_with_an_idempotency_key_is_carried_out_once() -> Result<()> {
         let refused = stage.with_key(&token, "/app", "key-3", wrong.clone()).await?;
         ensure!(refused.status == 422, "{refused:?}");
     }
-    stage.kill9().await?;
+    stage.end(End::Kill9).await?;
     stage.serve().await?;
     let again = stage.with_key(&token, "/app", "key-1", application()).await?;
     ensure!(again.status == 201 && again.body == first.body, "{again:?}");

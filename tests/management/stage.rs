@@ -1,26 +1,30 @@
 //! A `hooklane serve` that is managed over HTTP, and a receiver.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_receiver::{Options, Receiver, Request};
+use hooklane_receiver::Request;
 use hooklane_signing::{HeaderFamily, Scheme, Secret, TOLERANCE_S, Verifier};
-use hooklane_testkit::process::{self, Ended, Process, Spawn};
 use hooklane_testkit::python::workspace_root;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-pub const SOON: Duration = Duration::from_secs(60);
+use crate::served::{self, End, SOON, Serving};
 
+/// An installation, and the process that serves it.
 pub struct Stage {
-    pub dir: TempDir,
-    pub receiver: Receiver,
+    installation: served::Stage,
+    serving: Option<Serving>,
     pub url: String,
-    http: reqwest::Client,
-    process: Option<Process>,
+}
+
+/// The directory, the receiver and the commands are the installation's.
+impl Deref for Stage {
+    type Target = served::Stage;
+
+    fn deref(&self) -> &served::Stage {
+        &self.installation
+    }
 }
 
 /// An answer, read.
@@ -48,33 +52,13 @@ pub fn verify(request: &Request, secret: &str) -> Result<()> {
 impl Stage {
     /// Starts it with these lines in its file, and with no endpoint there.
     pub async fn start(settings: &str) -> Result<Stage> {
-        let receiver = Receiver::start(Options::default()).await?;
-        let dir = tempfile::tempdir()?;
-        let file = format!("{settings}\n[egress]\nhttps_only = false\nallow = [\"127.0.0.0/8\"]\n");
-        std::fs::write(dir.path().join("hooklane.toml"), file)?;
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut stage = Stage {
-            dir,
-            receiver,
+            installation: served::Stage::with(settings, |_| String::new()).await?,
+            serving: None,
             url: String::new(),
-            http: reqwest::Client::builder().no_proxy().build()?,
-            process: None,
         };
         stage.serve().await?;
         Ok(stage)
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.dir.path().join("hooklane-data")
-    }
-
-    fn serving(&self, variables: &[(&str, &str)]) -> Result<Spawn> {
-        let spawn = process::hooklane()?
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .cwd(self.dir.path());
-        Ok(variables
-            .iter()
-            .fold(spawn, |spawn, (name, value)| spawn.env(name, value)))
     }
 
     pub async fn serve(&mut self) -> Result<()> {
@@ -82,58 +66,21 @@ impl Stage {
     }
 
     pub async fn serve_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
-        let process = self.serving(variables)?.start()?;
-        let line = process.wait_for_line("listening on http", SOON).await?.text;
-        self.url = line.split_whitespace().last().context("a URL")?.to_owned();
-        self.process = Some(process);
+        let serving = self.installation.serve_with(variables).await?;
+        self.url.clone_from(&serving.url);
+        self.serving = Some(serving);
         Ok(())
     }
 
     /// What it says that does not start.
     pub async fn refuses_to_serve(&self, variables: &[(&str, &str)]) -> Result<String> {
-        let ended = self.serving(variables)?.run(SOON).await?;
+        let ended = self.installation.serving(variables)?.run(SOON).await?;
         ensure!(!ended.status.success(), "it started");
         Ok(ended.stderr)
     }
 
-    pub async fn stop(&mut self) -> Result<()> {
-        let process = self.process.take().context("it runs")?;
-        process.terminate()?;
-        ensure!(process.wait(SOON).await?.success(), "it failed at its end");
-        Ok(())
-    }
-
-    pub async fn kill9(&mut self) -> Result<()> {
-        self.process.take().context("it runs")?.kill9().await
-    }
-
-    /// The data directory's names and contents; but for the lock file, which says who had it last.
-    pub fn contents(&self) -> Result<BTreeMap<OsString, Vec<u8>>> {
-        let mut found = BTreeMap::new();
-        for entry in std::fs::read_dir(self.data())? {
-            let entry = entry?;
-            if entry.file_name() != "queue.lock" {
-                found.insert(entry.file_name(), std::fs::read(entry.path())?);
-            }
-        }
-        Ok(found)
-    }
-
-    pub async fn run(&self, arguments: &[&str]) -> Result<Ended> {
-        let command = process::hooklane()?.args(arguments).cwd(self.dir.path());
-        command.run(SOON).await
-    }
-
-    /// The output of a command.
-    pub async fn ok(&self, arguments: &[&str]) -> Result<String> {
-        let ended = self.run(arguments).await?;
-        ensure!(
-            ended.status.success(),
-            "{arguments:?}: {}{}",
-            ended.stdout,
-            ended.stderr
-        );
-        Ok(ended.stdout)
+    pub async fn end(&mut self, end: End) -> Result<()> {
+        self.serving.take().context("it runs")?.end(end).await
     }
 
     /// A token by `hooklane token`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::{Options, Receiver};
 use hooklane_testkit::eventually;
-use hooklane_testkit::process::{self, Ended, Process};
+use hooklane_testkit::process::{self, Ended, Process, Spawn};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -67,10 +67,20 @@ impl Stage {
     }
 
     pub async fn serve(&self) -> Result<Serving> {
-        let process = process::hooklane()?
+        self.serve_with(&[]).await
+    }
+
+    /// The command that serves, with these variables.
+    pub fn serving(&self, variables: &[(&str, &str)]) -> Result<Spawn> {
+        let spawn = process::hooklane()?
             .args(["serve", "--listen", "127.0.0.1:0"])
-            .cwd(self.dir.path())
-            .start()?;
+            .cwd(self.dir.path());
+        let with = |spawn: Spawn, (name, value): &(&str, &str)| spawn.env(name, value);
+        Ok(variables.iter().fold(spawn, with))
+    }
+
+    pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Result<Serving> {
+        let process = self.serving(variables)?.start()?;
         let line = process.wait_for_line("listening on http", SOON).await?.text;
         let url = line.split_whitespace().last().context("a URL")?.to_owned();
         Ok(Serving { process, url })
