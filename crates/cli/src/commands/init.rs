@@ -1,14 +1,12 @@
 //! `hooklane init`
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use url::{Host, Url};
 
+use super::private_file::create;
 use super::secret::fresh;
 use super::{print, usage};
 use crate::settings::FILE_DEFAULT;
@@ -16,8 +14,6 @@ use crate::settings::FILE_DEFAULT;
 /// The file, with [`SECRET_MARK`] where the secret goes.
 const TEMPLATE: &str = include_str!("init.toml");
 const SECRET_MARK: &str = "@SECRET@";
-/// The file holds a secret: nobody else reads it.
-const FILE_MODE: u32 = 0o600;
 
 /// The template's lines that the flags change.
 const URL_LINE: &str =
@@ -126,44 +122,6 @@ fn network(url: &Url) -> Option<&'static str> {
 /// As a string of TOML.
 fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
-}
-
-/// A file that this run made, removed again unless it is kept.
-struct Made<'a> {
-    path: &'a Path,
-    is_kept: bool,
-}
-
-impl Made<'_> {
-    fn keep(mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for Made<'_> {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // Whatever is in the way is told by the error that led here.
-            let _ = std::fs::remove_file(self.path);
-        }
-    }
-}
-
-/// A new file for its owner only, with this text; None when there is one.
-fn create<'a>(path: &'a Path, text: &str) -> anyhow::Result<Option<Made<'a>>> {
-    let opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path);
-    let cannot = || format!("{} cannot be written", path.display());
-    let mut file = match opened {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-        opened => opened.with_context(cannot)?,
-    };
-    let made = Made { path, is_kept: false };
-    file.write_all(text.as_bytes()).with_context(cannot)?;
-    Ok(Some(made))
 }
 
 fn with_secret(text: &str) -> anyhow::Result<String> {

@@ -1,8 +1,6 @@
 //! The management API in `hooklane serve`: the store in the data directory, and the keys that are kept beside it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +16,7 @@ use hooklane_types::Registry;
 use tokio::sync::watch;
 
 use super::now;
+use super::private_file::create;
 use crate::settings::{ApiSection, Settings};
 
 /// In the data directory: seals the secrets of endpoints, where the settings give no key.
@@ -130,35 +129,17 @@ fn vault(directory: &Path, section: &ApiSection) -> anyhow::Result<Vault> {
 
 /// The secret in a file; a fresh one, if there is none.
 fn kept(path: &Path) -> anyhow::Result<String> {
-    let shown = path.display();
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match made {
-        Ok(mut file) => {
-            let secret = Vault::fresh_key();
-            let written = file
-                .write_all(format!("{}\n", *secret).as_bytes())
-                .and_then(|()| file.sync_all());
-            if let Err(error) = written {
-                // Half a secret would be taken for one.
-                let _ = fs::remove_file(path);
-                return Err(error).with_context(|| format!("{shown} cannot be written"));
-            }
-            Ok(secret.to_string())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let bytes = fs::metadata(path)
-                .with_context(|| format!("{shown} cannot be read"))?
-                .len();
-            if bytes > FILE_BYTES_MAX {
-                bail!("{shown} is no secret of Hooklane: it has {bytes} bytes");
-            }
-            let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-            Ok(text.trim().to_owned())
-        }
-        Err(error) => Err(error).with_context(|| format!("{shown} cannot be written")),
+    let fresh = Vault::fresh_key();
+    if let Some(made) = create(path, &format!("{}\n", *fresh))? {
+        made.keep();
+        return Ok(fresh.to_string());
     }
+    let shown = path.display();
+    let unreadable = || format!("{shown} cannot be read");
+    let bytes = fs::metadata(path).with_context(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        bail!("{shown} is no secret of Hooklane: it has {bytes} bytes");
+    }
+    let text = fs::read_to_string(path).with_context(unreadable)?;
+    Ok(text.trim().to_owned())
 }

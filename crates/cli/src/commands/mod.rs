@@ -17,6 +17,7 @@ mod management;
 mod meter;
 mod owner;
 mod print;
+mod private_file;
 mod publish;
 mod reach;
 mod receiver;
