@@ -4,21 +4,19 @@
 //! is, so that reading a message copies nothing of it. A version never changes once it was released: a new field is a
 //! new version, and version N reads N-1. The golden bytes in the tests hold us to that.
 
+pub(crate) mod frame;
 mod head;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use self::head::{DeliveryHead, EventHead, Head, OriginalHead};
 use crate::delivery::{DeadLetter, Delivery};
 use crate::event::Event;
 use crate::message::{Fault, Suspect, cut_detail};
 
-const MAGIC: [u8; 2] = *b"HL";
+pub(crate) const MAGIC: [u8; 2] = *b"HL";
 /// The version that this code writes, and the newest that it reads.
 pub const VERSION: u8 = 1;
-/// Magic, version and head length.
-const PREFIX_BYTES: usize = 7;
-
 /// What travels through internal queues.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Internal {
@@ -55,15 +53,7 @@ impl Internal {
     /// The message's bytes.
     pub fn encode(&self) -> Bytes {
         let (head, payload) = self.split();
-        // Heads hold only types whose serialisation cannot fail (no maps of unknown length, no custom errors).
-        let head = postcard::to_stdvec(&head).expect("a head of plain data serialises");
-        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + head.len() + payload.len());
-        bytes.put_slice(&MAGIC);
-        bytes.put_u8(VERSION);
-        bytes.put_u32(head.len() as u32);
-        bytes.put_slice(&head);
-        bytes.put_slice(payload);
-        bytes.freeze()
+        frame::write(MAGIC, &head, payload)
     }
 
     /// Reads a message; the payload shares memory with `bytes`.
@@ -71,34 +61,8 @@ impl Internal {
     /// # Errors
     /// See [`EnvelopeError`]; a newer version is told apart, for it must be handed back and is no fault.
     pub fn decode(bytes: Bytes) -> Result<Internal, EnvelopeError> {
-        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
-            return Err(EnvelopeError::NotOurs);
-        };
-        let [m0, m1, version, l0, l1, l2, l3] = *prefix;
-        if [m0, m1] != MAGIC {
-            return Err(EnvelopeError::NotOurs);
-        }
-        match version {
-            0 => return Err(EnvelopeError::Broken("version 0 does not exist".to_owned())),
-            VERSION => {}
-            version => return Err(EnvelopeError::Newer { version }),
-        }
-        let head_bytes = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        if bytes.len() - PREFIX_BYTES < head_bytes {
-            return Err(EnvelopeError::Broken(format!(
-                "a head of {head_bytes} bytes does not fit"
-            )));
-        }
-        let payload_at = PREFIX_BYTES + head_bytes;
-        let (head, rest) = postcard::take_from_bytes::<Head>(&bytes[PREFIX_BYTES..payload_at])
-            .map_err(|error| EnvelopeError::Broken(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(EnvelopeError::Broken(format!(
-                "{} bytes after the head",
-                rest.len()
-            )));
-        }
-        Internal::join(head, bytes.slice(payload_at..))
+        let (head, payload) = frame::read(MAGIC, bytes)?;
+        Internal::join(head, payload)
     }
 
     fn split(&self) -> (Head, &[u8]) {

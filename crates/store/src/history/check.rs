@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hooklane_types::UnixMillis;
 
-use super::record::{Attempt, Decision, Record, Settled};
+use hooklane_types::record::{Attempt, Decision, Record, Settled};
 
 /// 2020-01-01: nothing of ours is older. A machine without a clock says 1970.
 pub const TIME_MIN: UnixMillis = UnixMillis(1_577_836_800_000);

@@ -4,7 +4,7 @@ use hooklane_types::{AttemptId, DeadReason, Event, UnixMillis};
 use sha2::{Digest, Sha256};
 
 use super::query::Status;
-use super::record::{Attempt, Decision, Settled};
+use hooklane_types::record::{Attempt, Decision, Settled};
 
 /// Which of two contents of one event stays: the smaller one, by its time first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,15 +19,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hooklane_types::{ApplicationId, AttemptId, EndpointId, EventId, UnixMillis};
 
+pub use hooklane_types::record::{
+    ANSWER_BYTES_MAX, Attempt, Decision, DeliveryKey, EventRef, Record, Settled, Trigger,
+};
+
 pub use check::{FUTURE_MAX_MS, Problem, TIME_MAX, TIME_MIN, checked};
 pub use page::{PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Position, SCAN_ROWS_MAX, Slice};
 pub use query::{
     AttemptFilter, AttemptsOf, Destination, EndpointEvent, EndpointEventFilter, EventFilter, FoundAttempt,
     FoundContent, FoundEvent, FoundOutcome, Payload, Range, Stats, Status, StatusClass,
 };
-pub use record::{
-    ANSWER_BYTES_MAX, Attempt, Decision, DeliveryKey, EventRef, Record, Recorded, Refused, Settled, Trigger,
-};
+pub use record::{Recorded, Refused};
 
 /// Why nothing was written, or nothing found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

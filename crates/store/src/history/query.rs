@@ -4,7 +4,7 @@ use hooklane_types::{ApplicationId, Channel, EndpointId, Event, EventId, EventTy
 
 use super::merge::{Run, Terminal};
 use super::page::Position;
-use super::record::Attempt;
+use hooklane_types::record::Attempt;
 
 /// A time, its ends not included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
