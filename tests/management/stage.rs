@@ -1,4 +1,5 @@
 //! A `hooklane serve` that is managed over HTTP, and a receiver.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::ops::Deref;
 use std::path::PathBuf;

@@ -1,15 +1,17 @@
 //! What a client is told: `HttpErrorOut` and `HTTPValidationError` of the API's description.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// While the store is away: it is connected to again within seconds.
 const RETRY_AFTER_S: u32 = 5;
 
 /// One thing that is wrong in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ValidationErrorItem")]
 pub(crate) struct Problem {
     /// Where: `["body", "url"]`.
     loc: Vec<String>,
@@ -32,6 +34,22 @@ impl Problem {
             kind,
         }
     }
+}
+
+/// The body of most refusals.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct HttpErrorOut<'a> {
+    /// A word for programs.
+    code: &'a str,
+    /// What is wrong, in words.
+    detail: &'a str,
+}
+
+/// The body of a refusal that names what is wrong with each field.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HTTPValidationError")]
+pub(crate) struct HttpValidationError<'a> {
+    detail: &'a [Problem],
 }
 
 /// Why a request is refused.
@@ -132,16 +150,6 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct HttpError<'a> {
-            code: &'a str,
-            detail: &'a str,
-        }
-        #[derive(Serialize)]
-        struct ValidationError<'a> {
-            detail: &'a [Problem],
-        }
-
         match &self {
             Refusal::Unavailable(why) => tracing::warn!("the store does not answer the API: {why}"),
             Refusal::Broken(why) => tracing::error!("the API cannot use what is stored: {why}"),
@@ -149,8 +157,8 @@ impl IntoResponse for Refusal {
         }
         let (status, code, detail) = self.shape();
         let body = match &self {
-            Refusal::Invalid(problems) => serde_json::to_vec(&ValidationError { detail: problems }),
-            _ => serde_json::to_vec(&HttpError {
+            Refusal::Invalid(problems) => serde_json::to_vec(&HttpValidationError { detail: problems }),
+            _ => serde_json::to_vec(&HttpErrorOut {
                 code,
                 detail: &detail,
             }),
@@ -164,10 +172,6 @@ impl IntoResponse for Refusal {
             }
             Refusal::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-            }
-            // RFC 9110 wants the header; which methods there are, the description says.
-            Refusal::MethodNotAllowed => {
-                headers.insert(ALLOW, HeaderValue::from_static(""));
             }
             _ => {}
         }

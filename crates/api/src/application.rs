@@ -8,13 +8,15 @@ use axum::extract::State;
 use hooklane_store::catalog::{Address, CatalogError, Kind};
 use hooklane_store::items;
 use hooklane_types::ApplicationId;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Refusal;
 use crate::auth::{Caller, Organisation};
 use crate::body::Json;
 use crate::list::List;
+use crate::operation::{Need, Operation};
 use crate::patch::{Field, not_null};
 use crate::path::Path;
 use crate::query::Query;
@@ -22,8 +24,9 @@ use crate::state::{Api, Read};
 use crate::text::{Metadata, Name, NotHonoured, Uid, time};
 
 /// `ApplicationIn`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct ApplicationIn {
     name: Name,
     #[serde(default)]
@@ -37,14 +40,17 @@ pub(crate) struct ApplicationIn {
 }
 
 /// `ApplicationPatch`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct ApplicationPatch {
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Name")]
     name: Option<Name>,
     #[serde(default)]
     uid: Field<Uid>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Metadata")]
     metadata: Option<Metadata>,
     #[serde(default, rename = "throttleRate")]
     _throttle_rate: NotHonoured,
@@ -53,7 +59,7 @@ pub(crate) struct ApplicationPatch {
 }
 
 /// `ApplicationOut`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationOut {
     id: String,
@@ -90,9 +96,64 @@ impl ApplicationIn {
     }
 }
 
+pub(crate) fn operations() -> Vec<Operation> {
+    const ALL: &str = "/app";
+    const ONE: &str = "/app/{app_id}";
+    vec![
+        Operation::new(Method::GET, ALL, "v1.application.list", "List applications", list)
+            .needs(Need::Organisation)
+            .pages()
+            .answers::<List<ApplicationOut>>(200),
+        Operation::new(
+            Method::POST,
+            ALL,
+            "v1.application.create",
+            "Create an application",
+            create,
+        )
+        .needs(Need::Organisation)
+        .flag("get_if_exists", "Whether the one that has the uid is answered")
+        .takes::<ApplicationIn>()
+        .answers::<ApplicationOut>(200)
+        .answers::<ApplicationOut>(201),
+        Operation::new(Method::GET, ONE, "v1.application.get", "Get an application", get)
+            .answers::<ApplicationOut>(200),
+        Operation::new(
+            Method::PUT,
+            ONE,
+            "v1.application.update",
+            "Replace an application",
+            put,
+        )
+        .needs(Need::Organisation)
+        .takes::<ApplicationIn>()
+        .answers::<ApplicationOut>(200)
+        .answers::<ApplicationOut>(201),
+        Operation::new(
+            Method::PATCH,
+            ONE,
+            "patch_application",
+            "Change an application",
+            patch,
+        )
+        .needs(Need::Organisation)
+        .takes::<ApplicationPatch>()
+        .answers::<ApplicationOut>(200),
+        Operation::new(
+            Method::DELETE,
+            ONE,
+            "v1.application.delete",
+            "Delete an application",
+            delete,
+        )
+        .needs(Need::Organisation)
+        .answers_nothing(204),
+    ]
+}
+
 type Answer = Result<(StatusCode, Out<ApplicationOut>), Refusal>;
 
-pub(crate) async fn list(
+async fn list(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     mut query: Query,
@@ -104,7 +165,7 @@ pub(crate) async fn list(
     Ok(Out(List::new(&part, data, |out| out.id.clone())))
 }
 
-pub(crate) async fn create(
+async fn create(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     mut query: Query,
@@ -136,7 +197,7 @@ async fn add(
     api.insert(address, uid, item).await
 }
 
-pub(crate) async fn get(
+async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(application): Path<String>,
@@ -148,7 +209,7 @@ pub(crate) async fn get(
     Ok(Out(read.into()))
 }
 
-pub(crate) async fn put(
+async fn put(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(application): Path<String>,
@@ -171,7 +232,7 @@ pub(crate) async fn put(
     }
 }
 
-pub(crate) async fn patch(
+async fn patch(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(application): Path<String>,
@@ -198,7 +259,7 @@ pub(crate) async fn patch(
     Ok(Out(changed.await?.into()))
 }
 
-pub(crate) async fn delete(
+async fn delete(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(application): Path<String>,

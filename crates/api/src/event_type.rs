@@ -7,7 +7,8 @@ use axum::Json as Out;
 use axum::extract::State;
 use hooklane_store::catalog::{Address, CatalogError, Kind};
 use hooklane_store::items;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use crate::answer::Refusal;
 use crate::auth::{Caller, Organisation};
 use crate::body::Json;
 use crate::list::List;
+use crate::operation::{Need, Operation};
 use crate::patch::{Field, not_null};
 use crate::path::Path;
 use crate::query::{Part, Query};
@@ -22,8 +24,9 @@ use crate::state::{Api, Read};
 use crate::text::{Line, Uid, time};
 
 /// `EventTypeIn`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct EventTypeIn {
     name: Uid,
     // Not flattened: what serde flattens is not seen to be unknown.
@@ -39,8 +42,9 @@ pub(crate) struct EventTypeIn {
 }
 
 /// `EventTypeUpdate`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct EventTypeUpdate {
     description: Line,
     #[serde(default)]
@@ -54,14 +58,18 @@ pub(crate) struct EventTypeUpdate {
 }
 
 /// `EventTypePatch`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct EventTypePatch {
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Line")]
     description: Option<Line>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "bool")]
     archived: Option<bool>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "bool")]
     deprecated: Option<bool>,
     #[serde(default)]
     schemas: Field<BTreeMap<String, Value>>,
@@ -70,7 +78,7 @@ pub(crate) struct EventTypePatch {
 }
 
 /// `EventTypeOut`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeOut {
     name: String,
@@ -136,6 +144,64 @@ impl EventTypePatch {
     }
 }
 
+pub(crate) fn operations() -> Vec<Operation> {
+    const ALL: &str = "/event-type";
+    const ONE: &str = "/event-type/{event_type_name}";
+    vec![
+        Operation::new(Method::GET, ALL, "v1.event-type.list", "List event types", list)
+            .pages()
+            .flag(
+                "include_archived",
+                "Whether those are listed too that are not offered any more",
+            )
+            .flag("with_content", "Whether the schemas are there")
+            .answers::<List<EventTypeOut>>(200),
+        Operation::new(
+            Method::POST,
+            ALL,
+            "v1.event-type.create",
+            "Create an event type",
+            create,
+        )
+        .needs(Need::Organisation)
+        .takes::<EventTypeIn>()
+        .answers::<EventTypeOut>(201),
+        Operation::new(Method::GET, ONE, "v1.event-type.get", "Get an event type", get)
+            .answers::<EventTypeOut>(200),
+        Operation::new(
+            Method::PUT,
+            ONE,
+            "v1.event-type.update",
+            "Replace an event type",
+            put,
+        )
+        .needs(Need::Organisation)
+        .takes::<EventTypeUpdate>()
+        .answers::<EventTypeOut>(200)
+        .answers::<EventTypeOut>(201),
+        Operation::new(
+            Method::PATCH,
+            ONE,
+            "patch_event_type",
+            "Change an event type",
+            patch,
+        )
+        .needs(Need::Organisation)
+        .takes::<EventTypePatch>()
+        .answers::<EventTypeOut>(200),
+        Operation::new(
+            Method::DELETE,
+            ONE,
+            "v1.event-type.delete",
+            "Archive an event type",
+            delete,
+        )
+        .needs(Need::Organisation)
+        .flag("expunge", "Whether it is deleted instead")
+        .answers_nothing(204),
+    ]
+}
+
 fn address(organisation: &str, name: &str) -> Address {
     Address {
         kind: Kind::EventType,
@@ -144,7 +210,7 @@ fn address(organisation: &str, name: &str) -> Address {
     }
 }
 
-pub(crate) async fn list(
+async fn list(
     State(api): State<Arc<Api>>,
     caller: Caller,
     mut query: Query,
@@ -188,7 +254,7 @@ async fn shown(
     }
 }
 
-pub(crate) async fn create(
+async fn create(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     query: Query,
@@ -218,7 +284,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Out(read.into())))
 }
 
-pub(crate) async fn get(
+async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(name): Path<String>,
@@ -232,7 +298,7 @@ pub(crate) async fn get(
     Ok(Out(read.into()))
 }
 
-pub(crate) async fn put(
+async fn put(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(name): Path<String>,
@@ -258,7 +324,7 @@ pub(crate) async fn put(
     }
 }
 
-pub(crate) async fn patch(
+async fn patch(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(name): Path<String>,
@@ -273,7 +339,7 @@ pub(crate) async fn patch(
     Ok(Out(changed.await?.into()))
 }
 
-pub(crate) async fn delete(
+async fn delete(
     State(api): State<Arc<Api>>,
     Organisation(organisation): Organisation,
     Path(name): Path<String>,

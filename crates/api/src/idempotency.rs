@@ -17,9 +17,9 @@ use crate::auth::Caller;
 use crate::body::bytes;
 use crate::state::Api;
 
-const HEADER: &str = "idempotency-key";
+pub(crate) const HEADER: &str = "idempotency-key";
 /// Longest key, in bytes.
-const KEY_BYTES_MAX: usize = 256;
+pub(crate) const KEY_BYTES_MAX: usize = 256;
 /// A request whose twin is being carried out waits for its answer.
 const TWIN_PAUSE: Duration = Duration::from_millis(100);
 const TWIN_PAUSES_MAX: usize = 100;

@@ -1,12 +1,14 @@
 //! A part of a list, as the API answers it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::query::Part;
 
 /// `ListResponse_…`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListResponse_{T}_")]
 pub(crate) struct List<T> {
     data: Vec<T>,
     /// Asks for what comes next.

@@ -11,9 +11,33 @@ const UID_BYTES_MAX: usize = 256;
 const LINE_BYTES_MAX: usize = 4096;
 /// All keys and values of an item's metadata, in bytes.
 const METADATA_BYTES_MAX: usize = 4096;
+/// No control character, as a regular expression.
+const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// What the API's description says of a value: the schema stands where the value is used.
+macro_rules! described {
+    ($name:ident: $($schema:tt)+) => {
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($($schema)+)
+            }
+        }
+    };
+}
+pub(crate) use described;
 
 macro_rules! checked {
-    ($(#[$doc:meta])* $name:ident($inner:ty) from $raw:ty, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty) from $raw:ty, $check:expr, $schema:tt) => {
+        described!($name: $schema);
+
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub(crate) struct $name($inner);
@@ -44,7 +68,8 @@ macro_rules! checked {
 
 checked!(
     /// The name that an owner gives something.
-    Uid(String) from String, uid
+    Uid(String) from String, uid,
+    {"type": "string", "minLength": 1, "maxLength": UID_BYTES_MAX, "pattern": r"^[a-zA-Z0-9\-_.]+$"}
 );
 
 checked!(
@@ -52,17 +77,20 @@ checked!(
     Name(String) from String, |text| match text.is_empty() {
         true => Err("this has at least one character".to_owned()),
         false => line(text),
-    }
+    },
+    {"type": "string", "minLength": 1, "maxLength": LINE_BYTES_MAX, "pattern": NO_CONTROL}
 );
 
 checked!(
     /// A line of text.
-    Line(String) from String, line
+    Line(String) from String, line,
+    {"type": "string", "maxLength": LINE_BYTES_MAX, "pattern": NO_CONTROL}
 );
 
 checked!(
     /// The platform's own notes.
-    Metadata(BTreeMap<String, String>) from BTreeMap<String, String>, metadata
+    Metadata(BTreeMap<String, String>) from BTreeMap<String, String>, metadata,
+    {"type": "object", "additionalProperties": {"type": "string"}}
 );
 
 impl Name {
@@ -104,6 +132,8 @@ fn metadata(map: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, S
 /// A field that we cannot honour yet: only `null` is taken, for silence would be a lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NotHonoured;
+
+described!(NotHonoured: {"type": "null", "description": "Not enforced yet: refused"});
 
 impl<'de> Deserialize<'de> for NotHonoured {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NotHonoured, D::Error> {

@@ -30,8 +30,8 @@ pub(crate) fn router(ingest: Arc<Ingest>, more: Router) -> Router {
     let operations = operations_router(ingest.metrics.clone(), ready);
     // The official Svix clients ask with the trailing slash, the API's description stands without.
     Router::new()
-        .route("/api/v1/app/{application}/msg", post(publish))
-        .route("/api/v1/app/{application}/msg/", post(publish))
+        .route("/api/v1/app/{app_id}/msg", post(publish))
+        .route("/api/v1/app/{app_id}/msg/", post(publish))
         .with_state(ingest)
         .merge(operations)
         .merge(more)

@@ -10,10 +10,14 @@ use hooklane_types::{Channel, EventType};
 use serde::Deserialize;
 use url::Url;
 
+use crate::text::described;
+
 /// Longest URL, in bytes.
 const URL_BYTES_MAX: usize = 65_536;
 /// Most channels.
 const CHANNELS_MAX: usize = 10;
+/// Event types and channels, as a regular expression.
+const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
 /// Most event types: a bound, not a rule of the API.
 const EVENT_TYPES_MAX: usize = 1_000;
 /// Bytes of a fresh secret.
@@ -25,6 +29,8 @@ pub(super) const VERSION: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Target(Url);
+
+described!(Target: {"type": "string", "format": "uri", "minLength": 1, "maxLength": URL_BYTES_MAX});
 
 impl TryFrom<String> for Target {
     type Error = String;
@@ -58,6 +64,11 @@ impl From<Target> for Url {
 #[serde(try_from = "Vec<String>")]
 pub(crate) struct EventTypes(Vec<EventType>);
 
+described!(EventTypes: {
+    "type": "array", "minItems": 1, "maxItems": EVENT_TYPES_MAX, "uniqueItems": true,
+    "items": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NAME},
+});
+
 impl TryFrom<Vec<String>> for EventTypes {
     type Error = String;
 
@@ -76,6 +87,11 @@ impl From<EventTypes> for Vec<EventType> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub(crate) struct Channels(Vec<Channel>);
+
+described!(Channels: {
+    "type": "array", "minItems": 1, "maxItems": CHANNELS_MAX, "uniqueItems": true,
+    "items": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": NAME},
+});
 
 impl TryFrom<Vec<String>> for Channels {
     type Error = String;
@@ -126,6 +142,8 @@ impl SecretText {
     }
 }
 
+described!(SecretText: {"type": "string", "pattern": r"^(whsec_)?[a-zA-Z0-9+/=]{32,100}$"});
+
 impl TryFrom<String> for SecretText {
     type Error = String;
 
@@ -163,6 +181,8 @@ impl fmt::Debug for SecretText {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Option<u16>")]
 pub(crate) struct Version;
+
+described!(Version: {"enum": [VERSION, null], "default": VERSION, "deprecated": true});
 
 impl TryFrom<Option<u16>> for Version {
     type Error = String;

@@ -7,12 +7,14 @@ use axum::Json as Out;
 use axum::extract::State;
 use hooklane_signing::{HeaderFamily, Scheme};
 use hooklane_types::check_header;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Problem, Refusal};
 use crate::auth::Caller;
 use crate::body::Json;
+use crate::operation::Operation;
 use crate::path::Path;
 use crate::query::Query;
 use crate::state::Api;
@@ -30,25 +32,62 @@ const SENSITIVE: [&str; 6] = [
 ];
 
 /// `EndpointHeadersIn`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(rename = "EndpointHeadersIn")]
 pub(crate) struct HeadersIn {
     headers: BTreeMap<String, String>,
 }
 
 /// `EndpointHeadersPatchIn`: `null` takes a header away.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(rename = "EndpointHeadersPatchIn")]
 pub(crate) struct HeadersPatch {
     headers: BTreeMap<String, Option<String>>,
 }
 
 /// `EndpointHeadersOut`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EndpointHeadersOut")]
 pub(crate) struct HeadersOut {
     headers: BTreeMap<String, String>,
     sensitive: BTreeSet<String>,
 }
 
-pub(crate) async fn get(
+pub(super) fn operations() -> Vec<Operation> {
+    const PATH: &str = "/app/{app_id}/endpoint/{endpoint_id}/headers";
+    vec![
+        Operation::new(
+            Method::GET,
+            PATH,
+            "v1.endpoint.get-headers",
+            "Get an endpoint's headers",
+            get,
+        )
+        .answers::<HeadersOut>(200),
+        Operation::new(
+            Method::PUT,
+            PATH,
+            "v1.endpoint.update-headers",
+            "Replace an endpoint's headers",
+            put,
+        )
+        .takes::<HeadersIn>()
+        .answers_nothing(204),
+        Operation::new(
+            Method::PATCH,
+            PATH,
+            "v1.endpoint.patch-headers",
+            "Change an endpoint's headers",
+            patch,
+        )
+        .takes::<HeadersPatch>()
+        .answers_nothing(204),
+    ]
+}
+
+async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -67,7 +106,7 @@ pub(crate) async fn get(
     }))
 }
 
-pub(crate) async fn put(
+async fn put(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -85,7 +124,7 @@ pub(crate) async fn put(
     changed.await.map(|()| StatusCode::NO_CONTENT)
 }
 
-pub(crate) async fn patch(
+async fn patch(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,

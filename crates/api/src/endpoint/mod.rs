@@ -1,8 +1,8 @@
 //! `/app/{application}/endpoint`: endpoints.
 
-mod fields;
-pub(crate) mod headers;
-pub(crate) mod secret;
+pub(crate) mod fields;
+mod headers;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,10 @@ use axum::extract::State;
 use hooklane_store::catalog::{Address, Document, Kind};
 use hooklane_store::items::{self, EndpointSecrets};
 use hooklane_types::{Channel, EndpointId, EventType};
-use http::StatusCode;
+use http::{Method, StatusCode};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use self::fields::{Channels, EventTypes, SecretText, Target, Version};
@@ -21,6 +23,7 @@ use crate::answer::Refusal;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::list::List;
+use crate::operation::Operation;
 use crate::patch::{Field, not_null};
 use crate::path::Path;
 use crate::query::Query;
@@ -28,8 +31,9 @@ use crate::state::{Api, Read};
 use crate::text::{Line, Metadata, NotHonoured, Uid, time};
 
 /// `EndpointIn`, and `EndpointUpdate` where no secret may be given.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct EndpointIn {
     url: Target,
     #[serde(default)]
@@ -54,23 +58,45 @@ pub(crate) struct EndpointIn {
     _rate_limit: NotHonoured,
 }
 
+/// `EndpointUpdate`: there is a path of its own for the secret.
+struct EndpointUpdate;
+
+impl JsonSchema for EndpointUpdate {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EndpointUpdate".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = EndpointIn::json_schema(generator);
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.remove("secret");
+        }
+        schema
+    }
+}
+
 /// `EndpointPatch`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct EndpointPatch {
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Target")]
     url: Option<Target>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Line")]
     description: Option<Line>,
     #[serde(default)]
     uid: Field<Uid>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "bool")]
     disabled: Option<bool>,
     #[serde(default, alias = "filterTypes")]
     event_types: Field<EventTypes>,
     #[serde(default)]
     channels: Field<Channels>,
     #[serde(default, deserialize_with = "not_null")]
+    #[schemars(with = "Metadata")]
     metadata: Option<Metadata>,
     #[serde(default, rename = "version")]
     _version: Version,
@@ -81,16 +107,20 @@ pub(crate) struct EndpointPatch {
 }
 
 /// `EndpointOut`, with the fields that older clients still read.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointOut {
     id: String,
     uid: Option<String>,
+    #[schemars(with = "String")]
     url: Url,
     description: String,
     disabled: bool,
+    #[schemars(with = "Option<Vec<String>>")]
     event_types: Option<Vec<EventType>>,
+    #[schemars(with = "Option<Vec<String>>")]
     filter_types: Option<Vec<EventType>>,
+    #[schemars(with = "Option<Vec<String>>")]
     channels: Option<Vec<Channel>>,
     metadata: BTreeMap<String, String>,
     throttle_rate: Option<u16>,
@@ -205,9 +235,48 @@ impl Api {
     }
 }
 
+pub(crate) fn operations() -> Vec<Operation> {
+    const ALL: &str = "/app/{app_id}/endpoint";
+    const ONE: &str = "/app/{app_id}/endpoint/{endpoint_id}";
+    let mut all = vec![
+        Operation::new(Method::GET, ALL, "v1.endpoint.list", "List endpoints", list)
+            .pages()
+            .answers::<List<EndpointOut>>(200),
+        Operation::new(
+            Method::POST,
+            ALL,
+            "v1.endpoint.create",
+            "Create an endpoint",
+            create,
+        )
+        .takes::<EndpointIn>()
+        .answers::<EndpointOut>(201),
+        Operation::new(Method::GET, ONE, "v1.endpoint.get", "Get an endpoint", get)
+            .answers::<EndpointOut>(200),
+        Operation::new(Method::PUT, ONE, "v1.endpoint.update", "Replace an endpoint", put)
+            .takes::<EndpointUpdate>()
+            .answers::<EndpointOut>(200)
+            .answers::<EndpointOut>(201),
+        Operation::new(Method::PATCH, ONE, "patch_endpoint", "Change an endpoint", patch)
+            .takes::<EndpointPatch>()
+            .answers::<EndpointOut>(200),
+        Operation::new(
+            Method::DELETE,
+            ONE,
+            "v1.endpoint.delete",
+            "Delete an endpoint",
+            delete,
+        )
+        .answers_nothing(204),
+    ];
+    all.extend(headers::operations());
+    all.extend(secret::operations());
+    all
+}
+
 type Answer = Result<(StatusCode, Out<EndpointOut>), Refusal>;
 
-pub(crate) async fn list(
+async fn list(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(application): Path<String>,
@@ -221,7 +290,7 @@ pub(crate) async fn list(
     Ok(Out(List::new(&part, data, |out| out.id.clone())))
 }
 
-pub(crate) async fn create(
+async fn create(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(application): Path<String>,
@@ -260,7 +329,7 @@ async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read
     Ok(api.insert(address, uid, item).await?)
 }
 
-pub(crate) async fn get(
+async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -271,7 +340,7 @@ pub(crate) async fn get(
     Ok(Out(api.endpoint(&application, &endpoint).await?.into()))
 }
 
-pub(crate) async fn put(
+async fn put(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -303,7 +372,7 @@ pub(crate) async fn put(
     }
 }
 
-pub(crate) async fn patch(
+async fn patch(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -327,7 +396,7 @@ pub(crate) async fn patch(
     Ok(Out(changed.await?.into()))
 }
 
-pub(crate) async fn delete(
+async fn delete(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,

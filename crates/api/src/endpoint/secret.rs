@@ -5,24 +5,29 @@ use std::sync::Arc;
 use axum::Json as Out;
 use axum::extract::State;
 use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret};
+use http::Method;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fields::SecretText;
 use crate::answer::Refusal;
 use crate::auth::Caller;
 use crate::body::Json;
+use crate::operation::Operation;
 use crate::path::Path;
 use crate::query::Query;
 use crate::state::Api;
-use crate::text::time;
+use crate::text::{described, time};
 
 /// How long an old secret signs beside the new one, in seconds, unless asked for otherwise, and at most.
 const GRACE_S_DEFAULT: u32 = 24 * 3600;
 const GRACE_S_MAX: u32 = 7 * 24 * 3600;
 
 /// `EndpointSecretRotateIn`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+#[schemars(rename = "EndpointSecretRotateIn")]
 pub(crate) struct RotateIn {
     #[serde(default)]
     key: Option<SecretText>,
@@ -33,6 +38,8 @@ pub(crate) struct RotateIn {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "u32")]
 struct Grace(u32);
+
+described!(Grace: {"type": "integer", "minimum": 0, "maximum": GRACE_S_MAX});
 
 impl TryFrom<u32> for Grace {
     type Error = String;
@@ -46,12 +53,37 @@ impl TryFrom<u32> for Grace {
 }
 
 /// `EndpointSecretOut`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EndpointSecretOut")]
 pub(crate) struct SecretOut {
     key: String,
 }
 
-pub(crate) async fn get(
+pub(super) fn operations() -> Vec<Operation> {
+    const PATH: &str = "/app/{app_id}/endpoint/{endpoint_id}/secret";
+    const ROTATE: &str = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate";
+    vec![
+        Operation::new(
+            Method::GET,
+            PATH,
+            "v1.endpoint.get-secret",
+            "Get an endpoint's secret",
+            get,
+        )
+        .answers::<SecretOut>(200),
+        Operation::new(
+            Method::POST,
+            ROTATE,
+            "v1.endpoint.rotate-secret",
+            "Replace an endpoint's secret",
+            rotate,
+        )
+        .takes::<RotateIn>()
+        .answers::<SecretOut>(200),
+    ]
+}
+
+async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,
@@ -64,7 +96,7 @@ pub(crate) async fn get(
     Ok(Out(SecretOut { key: secrets.current }))
 }
 
-pub(crate) async fn rotate(
+async fn rotate(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path((application, endpoint)): Path<(String, String)>,

@@ -1,0 +1,131 @@
+//! The API's own description: that it is served, and that it says what is served.
+
+mod served;
+#[path = "management/stage.rs"]
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use stage::Stage;
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// Of Svix's API, by the names that its clients are generated from.
+const OF_SVIX: [(&str, &str, &str); 24] = [
+    ("get", "/app", "v1.application.list"),
+    ("post", "/app", "v1.application.create"),
+    ("get", "/app/{app_id}", "v1.application.get"),
+    ("put", "/app/{app_id}", "v1.application.update"),
+    ("patch", "/app/{app_id}", "patch_application"),
+    ("delete", "/app/{app_id}", "v1.application.delete"),
+    ("get", "/app/{app_id}/endpoint", "v1.endpoint.list"),
+    ("post", "/app/{app_id}/endpoint", "v1.endpoint.create"),
+    ("get", "/app/{app_id}/endpoint/{endpoint_id}", "v1.endpoint.get"),
+    (
+        "put",
+        "/app/{app_id}/endpoint/{endpoint_id}",
+        "v1.endpoint.update",
+    ),
+    ("patch", "/app/{app_id}/endpoint/{endpoint_id}", "patch_endpoint"),
+    (
+        "delete",
+        "/app/{app_id}/endpoint/{endpoint_id}",
+        "v1.endpoint.delete",
+    ),
+    (
+        "get",
+        "/app/{app_id}/endpoint/{endpoint_id}/headers",
+        "v1.endpoint.get-headers",
+    ),
+    (
+        "put",
+        "/app/{app_id}/endpoint/{endpoint_id}/headers",
+        "v1.endpoint.update-headers",
+    ),
+    (
+        "patch",
+        "/app/{app_id}/endpoint/{endpoint_id}/headers",
+        "v1.endpoint.patch-headers",
+    ),
+    (
+        "get",
+        "/app/{app_id}/endpoint/{endpoint_id}/secret",
+        "v1.endpoint.get-secret",
+    ),
+    (
+        "post",
+        "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
+        "v1.endpoint.rotate-secret",
+    ),
+    ("post", "/app/{app_id}/msg", "v1.message.create"),
+    ("get", "/event-type", "v1.event-type.list"),
+    ("post", "/event-type", "v1.event-type.create"),
+    ("get", "/event-type/{event_type_name}", "v1.event-type.get"),
+    ("put", "/event-type/{event_type_name}", "v1.event-type.update"),
+    ("patch", "/event-type/{event_type_name}", "patch_event_type"),
+    ("delete", "/event-type/{event_type_name}", "v1.event-type.delete"),
+];
+
+async fn document(stage: &Stage) -> Result<BTreeMap<String, BTreeMap<String, Value>>> {
+    let document = stage.get("", "/openapi.json").await?;
+    ensure!(document["openapi"] == "3.1.0", "{document}");
+    Ok(serde_json::from_value(document["paths"].clone())?)
+}
+
+#[tokio::test]
+async fn what_is_of_svix_is_described_by_its_names() -> Result<()> {
+    let stage = Stage::start("").await?;
+    let paths = document(&stage).await?;
+    for (method, path, id) in OF_SVIX {
+        let operation = paths
+            .get(&format!("/api/v1{path}"))
+            .and_then(|path| path.get(method));
+        let operation = operation.with_context(|| format!("{method} {path}"))?;
+        ensure!(operation["operationId"] == id, "{method} {path}: {operation}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_described_is_served_and_nothing_else() -> Result<()> {
+    // Goal: the description cannot be ahead of the routes, nor behind. Method: each path with each method; one that is not described is
+    // refused as such, with the methods that are.
+    let stage = Stage::start("").await?;
+    let http = reqwest::Client::new();
+    let paths = document(&stage).await?;
+    ensure!(paths.len() >= 10, "{:?}", paths.keys());
+    for (path, described) in &paths {
+        let url = format!("{}{}", stage.url, path.replace(['{', '}'], ""));
+        for method in METHODS {
+            let request = http.request(method.to_uppercase().parse()?, &url);
+            let answer = request.header("authorization", "Bearer wrong").send().await?;
+            let status = answer.status().as_u16();
+            let expected: &[u16] = match described.get(method) {
+                None => &[405],
+                Some(operation) if operation.get("security").is_some() => &[401],
+                Some(_) => &[200, 204],
+            };
+            ensure!(expected.contains(&status), "{method} {path}: {status}");
+            if status == 405 {
+                let allowed = answer
+                    .headers()
+                    .get("allow")
+                    .context("Allow")?
+                    .to_str()?
+                    .to_lowercase();
+                let allowed: BTreeSet<&str> = allowed
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|name| *name != "head")
+                    .collect();
+                let named: BTreeSet<&str> = described.keys().map(String::as_str).collect();
+                ensure!(allowed == named, "{method} {path}: {allowed:?}");
+            }
+            let answer: Result<Value, _> = serde_json::from_str(&answer.text().await?);
+            ensure!(status == 204 || answer.is_ok(), "{method} {path}: no JSON");
+        }
+    }
+    Ok(())
+}
