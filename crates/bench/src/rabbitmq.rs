@@ -148,7 +148,7 @@ impl Place {
     }
 
     fn topology(&self) -> Topology {
-        Topology::new(self.names.clone(), hooklane_broker::topology::EVENTS_BYTES_MAX)
+        Topology::new(self.names.clone(), hooklane_broker::topology::Bounds::default())
     }
 
     fn queues(&self) -> Vec<String> {

@@ -3,6 +3,7 @@
 pub mod embedded;
 pub mod port;
 pub mod rabbitmq;
+mod records;
 pub mod shelf;
 pub mod socket;
 mod soft;
@@ -13,4 +14,5 @@ pub use port::{
     Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,
     Incoming, Outgoing, Queue, SUBSTITUTE, SharedBroker, UNREADABLE_HEADER,
 };
+pub use records::RecordWriter;
 pub use shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};

@@ -24,17 +24,23 @@ pub enum Queue {
     Dead,
     /// The shelf of messages that the pipeline could not handle.
     Faults,
+    /// Events on their way into the history: the first to yield when the history takes nothing for long.
+    Contents,
+    /// What became of them, on its way into the history.
+    Records,
 }
 
 impl Queue {
     /// All queues.
-    pub const ALL: [Queue; 6] = [
+    pub const ALL: [Queue; 8] = [
         Queue::Events,
         Queue::Ordered,
         Queue::Deliveries,
         Queue::Suspects,
         Queue::Dead,
         Queue::Faults,
+        Queue::Contents,
+        Queue::Records,
     ];
 
     /// The name behind the prefix; a metric's label.
@@ -46,6 +52,8 @@ impl Queue {
             Queue::Suspects => "suspects",
             Queue::Dead => "dead",
             Queue::Faults => "faults",
+            Queue::Contents => "contents",
+            Queue::Records => "records",
         }
     }
 }
@@ -60,7 +68,8 @@ pub enum Destination {
     },
     /// Exchange `ingest`, to queue `events`: an `Internal::Event`. Only Hooklane may write to this exchange.
     IngestedEvents,
-    /// Exchange `internal`, to one of the internal queues: internal form. Not for `Queue::Events` and `Queue::Ordered`.
+    /// To one of the internal queues: internal form. Not for `Queue::Events` and `Queue::Ordered`. By exchange `internal`; `Queue::Contents` and
+    /// `Queue::Records` by exchange `records`, to which ingest may write as well.
     Internal(Queue),
     /// One step of the delay ladder (an index into `hooklane_policy::ladder::LEVELS_MS`); leads to queue `deliveries`
     /// when its time is over.

@@ -16,6 +16,8 @@ use crate::port::Queue;
 pub const DELIVERY_LIMIT: i64 = 1_000_000;
 /// Most bytes that wait in `events` and in `ordered`, unless set otherwise: 1 GiB.
 pub const EVENTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Most bytes that wait in `contents` and in `records`, unless set otherwise: 1 GiB.
+pub const RECORDS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// The routing key by which messages leave the ladder, and reach queue `deliveries`.
 pub const DELIVERIES_KEY: &str = "deliveries";
 
@@ -93,6 +95,24 @@ pub struct Binding {
     pub key: String,
 }
 
+/// Most bytes that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In `events`, and as many in `ordered`.
+    pub events_bytes_max: u64,
+    /// In `contents`, and as many in `records`.
+    pub records_bytes_max: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            events_bytes_max: EVENTS_BYTES_MAX,
+            records_bytes_max: RECORDS_BYTES_MAX,
+        }
+    }
+}
+
 /// Everything that is declared, in an order in which it can be: what others name comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -108,10 +128,10 @@ pub struct Topology {
 
 impl Topology {
     /// The topology of one installation.
-    pub fn new(names: Names, events_bytes_max: u64) -> Topology {
+    pub fn new(names: Names, bounds: Bounds) -> Topology {
         Topology {
             exchanges: exchanges(&names),
-            queues: queues(&names, events_bytes_max),
+            queues: queues(&names, bounds),
             bindings: bindings(&names),
             names,
         }
@@ -119,7 +139,7 @@ impl Topology {
 }
 
 fn exchanges(names: &Names) -> Vec<ExchangeSpec> {
-    use Exchange::{Control, Delay, Events, Faults, Ingest, Internal, Lanes, Ordered};
+    use Exchange::{Control, Delay, Events, Faults, Ingest, Internal, Lanes, Ordered, Records};
     let spec = |exchange, kind, arguments| ExchangeSpec {
         name: names.exchange(exchange),
         kind,
@@ -135,13 +155,14 @@ fn exchanges(names: &Names) -> Vec<ExchangeSpec> {
         spec(Ordered, ExchangeKind::Topic, to_faults()),
         spec(Ingest, ExchangeKind::Direct, to_faults()),
         spec(Internal, ExchangeKind::Direct, to_faults()),
+        spec(Records, ExchangeKind::Direct, to_faults()),
         spec(Lanes, ExchangeKind::Direct, to_faults()),
     ];
     exchanges.extend((0..LEVELS_MS.len()).map(|level| spec(Delay(level), ExchangeKind::Fanout, to_faults())));
     exchanges
 }
 
-fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
+fn queues(names: &Names, bounds: Bounds) -> Vec<QueueSpec> {
     let quorum = |name: String, more: Arguments| {
         let mut arguments: Arguments = vec![
             ("x-queue-type", Argument::Text("quorum".to_owned())),
@@ -161,10 +182,21 @@ fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
             ),
         ]
     };
+    let at_most = |bytes_max: u64| {
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        ("x-max-length-bytes", Argument::Number(bytes_max))
+    };
     let public = |queue| {
-        let bytes_max = i64::try_from(events_bytes_max).unwrap_or(i64::MAX);
-        let mut arguments = vec![("x-max-length-bytes", Argument::Number(bytes_max))];
+        let mut arguments = vec![at_most(bounds.events_bytes_max)];
         arguments.extend(dead_letters_to(Exchange::Faults));
+        quorum(names.queue(queue), arguments)
+    };
+    // Refused at the bound, not dropped: whoever writes counts what is lost.
+    let history = |queue| {
+        let arguments = vec![
+            at_most(bounds.records_bytes_max),
+            ("x-overflow", Argument::Text("reject-publish".to_owned())),
+        ];
         quorum(names.queue(queue), arguments)
     };
     let mut queues = vec![
@@ -174,6 +206,8 @@ fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
         quorum(names.queue(Queue::Suspects), vec![]),
         public(Queue::Events),
         public(Queue::Ordered),
+        history(Queue::Contents),
+        history(Queue::Records),
     ];
     for (level, ttl_ms) in LEVELS_MS.iter().enumerate() {
         let ttl_ms = i64::try_from(*ttl_ms).unwrap_or(i64::MAX);
@@ -190,7 +224,7 @@ fn queues(names: &Names, events_bytes_max: u64) -> Vec<QueueSpec> {
 }
 
 fn bindings(names: &Names) -> Vec<Binding> {
-    use Exchange::{Delay, Events, Faults, Ingest, Internal, Lanes, Ordered};
+    use Exchange::{Delay, Events, Faults, Ingest, Internal, Lanes, Ordered, Records};
     let bind = |exchange, queue: String, key: &str| Binding {
         exchange: names.exchange(exchange),
         queue,
@@ -206,6 +240,9 @@ fn bindings(names: &Names) -> Vec<Binding> {
     for queue in [Queue::Deliveries, Queue::Suspects, Queue::Dead, Queue::Faults] {
         bindings.push(bind(Internal, names.queue(queue), queue.name()));
     }
+    for queue in [Queue::Contents, Queue::Records] {
+        bindings.push(bind(Records, names.queue(queue), queue.name()));
+    }
     for shelf in [Queue::Dead, Queue::Faults] {
         bindings.push(bind(Internal, names.holder(shelf), &Names::holder_key(shelf)));
     }
@@ -218,7 +255,7 @@ mod tests {
     use super::*;
 
     fn topology() -> Topology {
-        Topology::new(Names::new("acme").expect("a valid prefix"), EVENTS_BYTES_MAX)
+        Topology::new(Names::new("acme").expect("a valid prefix"), Bounds::default())
     }
 
     fn argument<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a Argument> {
@@ -247,16 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn only_events_and_ordered_have_a_length_limit() {
-        // Goal: a full target of the ladder stops everybody's retries, so there must be none.
+    fn only_what_comes_in_and_history_have_a_length_limit() {
+        // Goal: a full target of the ladder stops everybody's retries, so there must be none; history yields to deliveries.
+        let limits = ["acme.events", "acme.ordered", "acme.contents", "acme.records"];
         for queue in &topology().queues {
             let limited = argument(&queue.arguments, "x-max-length-bytes").is_some();
-            assert_eq!(
-                limited,
-                queue.name == "acme.events" || queue.name == "acme.ordered",
-                "{}",
-                queue.name
-            );
+            assert_eq!(limited, limits.contains(&queue.name.as_str()), "{}", queue.name);
         }
     }
 
@@ -305,6 +338,6 @@ mod tests {
                 "{binding:?}"
             );
         }
-        assert_eq!(topology.queues.len(), 6 + LEVELS_MS.len() + 2);
+        assert_eq!(topology.queues.len(), 8 + LEVELS_MS.len() + 2);
     }
 }

@@ -21,7 +21,7 @@ struct RabbitMqBench {
 impl Bench for RabbitMqBench {
     fn broker(&self, events_bytes_max: u64) -> Result<SharedBroker> {
         let mut settings = RabbitMqSettings::new(Role::Dispatcher, self.vhost.url())?;
-        settings.events_bytes_max = events_bytes_max;
+        settings.bounds.events_bytes_max = events_bytes_max;
         Ok(RabbitMq::start(settings, Arc::new(Metrics::new()))?)
     }
 }

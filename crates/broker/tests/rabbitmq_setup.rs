@@ -191,7 +191,7 @@ async fn other_arguments_are_named_and_used_as_they_are() -> Result<()> {
     // Goal: the limit of `events` was changed in the settings of a running installation.
     let vhost = declared().await?;
     let mut settings = RabbitMqSettings::new(Role::Dispatcher, vhost.url())?;
-    settings.events_bytes_max = 5_000_000;
+    settings.bounds.events_bytes_max = 5_000_000;
     let findings = check(&settings).await;
     for queue in ["queue hooklane.events", "queue hooklane.ordered"] {
         let warning = found(&findings, Verdict::Warning, queue)?;

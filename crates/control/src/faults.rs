@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use hooklane_broker::topology::{Exchange, Names};
 use hooklane_broker::{Destination, Outgoing, Queue, ShelfName};
+use hooklane_types::record::{Attempt, Settled};
 use hooklane_types::{
-    EndpointId, EventType, Fault, FaultReason, HeaderValue, Internal, Origin, Original, RawMessage, Suspect,
-    UnixMillis,
+    EndpointId, EventType, Fault, FaultReason, HeaderValue, Internal, Origin, Original, RawMessage, Record,
+    Suspect, UnixMillis, record,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -199,15 +200,17 @@ impl Entry for FaultEntry {
             })
             .encode()
         };
-        if matches!(self.original.origin, Origin::Events | Origin::Ordered) {
-            return internal(Queue::Deliveries, again(&self.original));
-        }
         let body = self.original.message.body.clone();
+        match self.original.origin {
+            Origin::Events | Origin::Ordered => return internal(Queue::Deliveries, again(&self.original)),
+            Origin::Records => return internal(Queue::Records, body),
+            Origin::Deliveries | Origin::Suspects => {}
+        }
         match Internal::decode(body.clone()) {
             Ok(Internal::Delivery(_)) => internal(Queue::Deliveries, body),
             Ok(Internal::Suspect(suspect)) => match suspect.original.origin {
                 Origin::Events | Origin::Ordered => internal(Queue::Deliveries, again(&suspect.original)),
-                Origin::Deliveries | Origin::Suspects => {
+                Origin::Deliveries | Origin::Suspects | Origin::Records => {
                     internal(Queue::Deliveries, suspect.original.message.body)
                 }
             },
@@ -237,16 +240,21 @@ impl FaultEntry {
 
 /// Only Hooklane and the broker may write to these exchanges (docs/TOPOLOGY.md, Rights).
 fn is_ours(exchange: &str, names: &Names) -> bool {
-    [Exchange::Ingest, Exchange::Internal, Exchange::Lanes]
-        .iter()
-        .any(|ours| names.exchange(*ours) == exchange)
+    [
+        Exchange::Ingest,
+        Exchange::Internal,
+        Exchange::Records,
+        Exchange::Lanes,
+    ]
+    .iter()
+    .any(|ours| names.exchange(*ours) == exchange)
         || exchange
             .strip_prefix(names.prefix())
             .is_some_and(|name| name.starts_with(".delay."))
 }
 
 fn trust(origin: Origin, message: &RawMessage, names: &Names) -> Trust {
-    let from_inner_queue = matches!(origin, Origin::Deliveries | Origin::Suspects);
+    let from_inner_queue = matches!(origin, Origin::Deliveries | Origin::Suspects | Origin::Records);
     if from_inner_queue || is_ours(&message.exchange, names) {
         Trust::Ours
     } else {
@@ -310,6 +318,12 @@ fn subject(message: &RawMessage, trust: Trust, depth: usize) -> Subject {
     {
         return subject_of_internal(&internal, depth);
     }
+    if trust == Trust::Ours
+        && let Ok(records) = record::decode(message.body.clone())
+        && let [only] = &records[..]
+    {
+        return subject_of_record(only);
+    }
     let properties = &message.properties;
     let event_type = properties
         .kind
@@ -351,12 +365,28 @@ fn subject_of_internal(internal: &Internal, depth: usize) -> Subject {
     }
 }
 
+fn subject_of_record(record: &Record) -> Subject {
+    let (application, event, _) = record.event();
+    Subject {
+        event_id: Some(event.to_string()),
+        application: Some(application.to_string()),
+        event_type: None,
+        endpoint: match record {
+            Record::Event(_) => None,
+            Record::Attempt(Attempt { delivery, .. }) | Record::Settled(Settled { delivery, .. }) => {
+                Some(delivery.endpoint.clone())
+            }
+        },
+    }
+}
+
 fn origin_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Events => "events",
         Origin::Ordered => "ordered",
         Origin::Deliveries => "deliveries",
         Origin::Suspects => "suspects",
+        Origin::Records => "records",
     }
 }
 

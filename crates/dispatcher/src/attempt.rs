@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hooklane_egress::{Answer, Client, Request};
 use hooklane_policy::retry_after::{self, RETRY_AFTER_MAX};
 use hooklane_types::{AttemptOutcome, Endpoint, Event, UnixMillis};
@@ -17,6 +18,8 @@ pub(crate) struct Finding {
     pub(crate) duration: Duration,
     /// The failure in words; none where a status came.
     pub(crate) detail: Option<String>,
+    /// The answer's body, or its beginning.
+    pub(crate) answer: Bytes,
 }
 
 /// Makes the attempt. Takes no longer than the endpoint's timeout.
@@ -25,7 +28,7 @@ pub(crate) async fn make(client: &Client, endpoint: &Endpoint, event: &Event, no
 }
 
 fn finding(answer: Answer, begun: UnixMillis) -> Finding {
-    let (outcome, detail) = match answer.result {
+    let (outcome, detail, body) = match answer.result {
         Ok(response) => {
             let answered = begun.plus(answer.duration);
             let retry_after = response
@@ -38,14 +41,20 @@ fn finding(answer: Answer, begun: UnixMillis) -> Finding {
                     retry_after_ms: retry_after,
                 },
                 None,
+                response.body,
             )
         }
-        Err(failure) => (AttemptOutcome::Failed(failure.kind), Some(failure.detail)),
+        Err(failure) => (
+            AttemptOutcome::Failed(failure.kind),
+            Some(failure.detail),
+            Bytes::new(),
+        ),
     };
     Finding {
         outcome,
         duration: answer.duration,
         detail,
+        answer: body,
     }
 }
 

@@ -45,6 +45,7 @@ impl Core {
             client,
             claims,
             registry,
+            records,
             metrics,
         } = ports;
         Core {
@@ -52,7 +53,7 @@ impl Core {
             claims: Guard::new(claims, metrics.clone()),
             endpoints: Endpoints::new(metrics.clone()),
             unknown: Unknown::default(),
-            settle: Settle::new(broker.clone(), settings.publish_timeout),
+            settle: Settle::new(broker.clone(), records, settings.publish_timeout),
             large_faults: Semaphore::new(LARGE_FAULTS_MAX),
             ingest_exchange: format!("{}.ingest", settings.prefix),
             settings,

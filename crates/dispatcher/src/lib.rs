@@ -17,6 +17,7 @@ mod intake;
 mod labels;
 mod park;
 mod process;
+mod record;
 mod report;
 mod route;
 mod run;

@@ -74,7 +74,7 @@ pub(crate) async fn process(
             Internal::Suspect(suspect) => replayed(hand, &suspect.original).await,
             _ => Err(misplaced("a delivery")),
         },
-        Origin::Suspects => Err(misplaced("a suspect's original")),
+        Origin::Suspects | Origin::Records => Err(misplaced("a message of this queue")),
     }
 }
 
@@ -91,6 +91,8 @@ struct Received {
     event: Event,
     /// Whether a redelivery of its message bears the same id.
     id_lasts: bool,
+    /// Whether ingest has recorded it.
+    is_recorded: bool,
 }
 
 /// Only what was published to the exchange of our ingest is in internal form, whatever the message looks like.
@@ -101,6 +103,7 @@ fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed
             Internal::Event(event) => Ok(Received {
                 event,
                 id_lasts: true,
+                is_recorded: true,
             }),
             _ => Err(misplaced("an event")),
         };
@@ -115,7 +118,11 @@ fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed
         core.clock.random(),
     )?;
     let id_lasts = event.producer_id.is_some();
-    Ok(Received { event, id_lasts })
+    Ok(Received {
+        event,
+        id_lasts,
+        is_recorded: false,
+    })
 }
 
 async fn first_hand(hand: InHand<'_>, mut received: Received, redelivered: bool) -> Result<(), Unprocessed> {
@@ -135,7 +142,7 @@ async fn first_hand(hand: InHand<'_>, mut received: Received, redelivered: bool)
             return Ok(());
         }
     }
-    send_out(hand, &received, FIRST_RUN).await?;
+    record_and_send_out(hand, &received, FIRST_RUN).await?;
     if let Some(claim) = claim {
         claim.settle().await;
     }
@@ -150,7 +157,25 @@ async fn replayed(hand: InHand<'_>, original: &Original) -> Result<(), Unprocess
     }
     let mut received = event(hand, &original.message)?;
     know_application(hand, &mut received.event).await?;
-    Ok(send_out(hand, &received, FIRST_RUN + 1).await?)
+    Ok(record_and_send_out(hand, &received, FIRST_RUN + 1).await?)
+}
+
+/// Records an event that nobody has recorded, and sends it out.
+async fn record_and_send_out(hand: InHand<'_>, received: &Received, run: u32) -> Result<(), GivenBack> {
+    let settle = &hand.core.settle;
+    if received.is_recorded {
+        return send_out(hand, received, run).await;
+    }
+    if received.id_lasts {
+        let both = tokio::join!(
+            settle.record_event(hand.ack, &received.event),
+            send_out(hand, received, run)
+        );
+        return both.0.and(both.1);
+    }
+    // The id is another one after a redelivery: it is recorded once the slices bear it.
+    send_out(hand, received, run).await?;
+    settle.record_event(hand.ack, &received.event).await
 }
 
 /// Routes an event, and serves or publishes what follows.

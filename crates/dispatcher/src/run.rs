@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hooklane_broker::{Queue, SharedBroker};
+use hooklane_broker::{Queue, RecordWriter, SharedBroker};
 use hooklane_egress::Client;
 use hooklane_store::Claims;
 use hooklane_telemetry::Metrics;
@@ -31,6 +31,8 @@ pub struct Ports {
     pub claims: Arc<dyn Claims>,
     /// Applications and endpoints, as they change.
     pub registry: watch::Receiver<Arc<Registry>>,
+    /// What records events that came over AMQP, and every attempt.
+    pub records: RecordWriter,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
 }

@@ -8,7 +8,7 @@ use hooklane_policy::{classify, ladder};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{
     AttemptId, AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Delivery, Endpoint, EndpointId, Event,
-    UnixMillis,
+    Record, UnixMillis,
 };
 
 use crate::attempt::{self, Finding};
@@ -16,6 +16,7 @@ use crate::core::{Core, InHand};
 use crate::endpoints::{EndpointState, Slot, Standing};
 use crate::gone;
 use crate::park::{self, ParkReason};
+use crate::record;
 use crate::report::{self, Next};
 use crate::settle::{Consequence, GivenBack, Later};
 
@@ -83,8 +84,11 @@ pub(crate) async fn serve(
                     progress,
                     deadline,
                 };
-                let consequence = deliver(hand, &state, slot, delivery).await;
+                let (consequence, record) = deliver(hand, &state, slot, delivery).await;
                 drop(permit);
+                if let Some(record) = record {
+                    core.settle.record(hand.ack, &record).await?;
+                }
                 return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
             }
             Admission::Gone => return give_up(hand, event, id, progress, DeadReason::Gone).await,
@@ -137,13 +141,14 @@ struct Attempted<'a> {
     deadline: UnixMillis,
 }
 
-/// Makes the attempt and decides; what it means for the endpoint holds at once, what follows for the delivery is returned.
+/// Makes the attempt and decides; what it means for the endpoint holds at once, what follows for the delivery is returned, with what is to be
+/// recorded before it.
 async fn deliver(
     hand: InHand<'_>,
     state: &EndpointState,
     slot: Slot,
     delivery: Attempted<'_>,
-) -> Consequence {
+) -> (Consequence, Option<Record>) {
     let Attempted {
         event,
         endpoint,
@@ -195,7 +200,12 @@ async fn deliver(
         duration_ms: millis(finding.duration),
         outcome: finding.outcome,
     };
-    consequence(verdict, progress, summary, (event, &endpoint.id), now)
+    let record = core
+        .settle
+        .records()
+        .then(|| record::attempt(event, endpoint, &progress, &summary, &finding, &verdict.decision));
+    let consequence = consequence(verdict, progress, summary, (event, &endpoint.id), now);
+    (consequence, record)
 }
 
 /// From a verdict to what is published.
@@ -257,15 +267,16 @@ async fn give_up(
     reason: DeadReason,
 ) -> Result<(), GivenBack> {
     report::given_up(event, id, reason, progress.attempts_made);
+    let core = hand.core;
+    let at = core.clock.now();
+    if core.settle.records() {
+        let record = record::settled(event, id, &progress, (reason, at));
+        core.settle.record(hand.ack, &record).await?;
+    }
     let delivery = progress.delivery(event, id.clone());
-    let dead = DeadLetter {
-        delivery,
-        reason,
-        at: hand.core.clock.now(),
-    };
-    hand.core
-        .settle
-        .carry_out(hand.ack, &hand.core.metrics, Consequence::Dead(dead))
+    let dead = DeadLetter { delivery, reason, at };
+    core.settle
+        .carry_out(hand.ack, &core.metrics, Consequence::Dead(dead))
         .await
 }
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use hooklane_broker::{Ack, BrokerError, Destination, Outgoing, Queue, SharedBroker};
+use hooklane_broker::{Ack, BrokerError, Destination, Outgoing, Queue, RecordWriter, SharedBroker};
 use hooklane_policy::ladder::Hop;
 use hooklane_telemetry::{Metric, Metrics};
-use hooklane_types::{DeadLetter, Delivery, Fault, Internal, Suspect};
+use hooklane_types::{DeadLetter, Delivery, Event, Fault, Internal, Record, Suspect};
 
 use crate::gate::Gate;
 use crate::park::ParkReason;
@@ -54,15 +54,17 @@ pub(crate) struct GivenBack;
 /// Carries out what was decided.
 pub(crate) struct Settle {
     broker: SharedBroker,
+    records: RecordWriter,
     gate: Gate,
     publish_timeout: Duration,
 }
 
 impl Settle {
-    pub(crate) fn new(broker: SharedBroker, publish_timeout: Duration) -> Settle {
+    pub(crate) fn new(broker: SharedBroker, records: RecordWriter, publish_timeout: Duration) -> Settle {
         let gate = Gate::new(broker.state());
         Settle {
             broker,
+            records,
             gate,
             publish_timeout,
         }
@@ -97,6 +99,28 @@ impl Settle {
         Ok(())
     }
 
+    /// Whether what happens is recorded.
+    pub(crate) fn records(&self) -> bool {
+        self.records.is_on()
+    }
+
+    /// Records what became of an event, up to the broker's confirm: before what follows from it. Also for a message whose channel is gone, for
+    /// it has happened all the same.
+    pub(crate) async fn record(&self, ack: &dyn Ack, record: &Record) -> Result<(), GivenBack> {
+        self.insist(ack, &"records", || self.records.outcome(record))
+            .await
+    }
+
+    /// Records an event.
+    pub(crate) async fn record_event(&self, ack: &dyn Ack, event: &Event) -> Result<(), GivenBack> {
+        if !self.records.is_on() {
+            return Ok(());
+        }
+        let envelope = Internal::Event(event.clone()).encode();
+        self.insist(ack, &"contents", || self.records.content(envelope.clone()))
+            .await
+    }
+
     /// Acks a message after all its consequences were carried out.
     pub(crate) async fn finish(&self, ack: Box<dyn Ack>) {
         if ack.ack().await.is_err() {
@@ -106,14 +130,27 @@ impl Settle {
     }
 
     async fn publish(&self, ack: &dyn Ack, to: Destination, message: Outgoing) -> Result<(), GivenBack> {
+        let publish = || {
+            self.broker
+                .publish(to.clone(), message.clone(), self.publish_timeout)
+        };
+        self.insist(ack, &to, publish).await
+    }
+
+    /// Publishes, again and again until it is confirmed; while it is not, no attempt starts.
+    async fn insist<F>(
+        &self,
+        ack: &dyn Ack,
+        to: &(dyn std::fmt::Debug + Sync),
+        mut publish: impl FnMut() -> F,
+    ) -> Result<(), GivenBack>
+    where
+        F: Future<Output = Result<(), BrokerError>>,
+    {
         let mut stuck = None;
         let mut wait = TRY_AGAIN_MIN;
         loop {
-            match self
-                .broker
-                .publish(to.clone(), message.clone(), self.publish_timeout)
-                .await
-            {
+            match publish().await {
                 Ok(()) => return Ok(()),
                 Err(BrokerError::ShutDown) => return Err(GivenBack),
                 Err(error) if stuck.is_none() => {

@@ -39,7 +39,7 @@ const ATTEMPTS_MAX: usize = hooklane_types::SLICE_ENDPOINTS_MAX;
 pub(crate) fn is_suspect(core: &Core, origin: Origin, message: &RawMessage, delivery_count: u64) -> bool {
     let internal = match origin {
         Origin::Events | Origin::Ordered => message.exchange == core.ingest_exchange,
-        Origin::Deliveries | Origin::Suspects => true,
+        Origin::Deliveries | Origin::Suspects | Origin::Records => true,
     };
     delivery_count >= SUSPECT_AFTER_DELIVERIES && !(internal && is_newer(&message.body))
 }

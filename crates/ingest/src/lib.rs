@@ -19,8 +19,9 @@ mod socket;
 mod tls;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use hooklane_broker::SharedBroker;
+use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::net::TcpListener;
@@ -42,6 +43,8 @@ use tls::Certificates;
 pub struct Ports {
     /// Where events are published.
     pub broker: SharedBroker,
+    /// What records events.
+    pub records: RecordWriter,
     /// Which applications there are.
     pub registry: watch::Receiver<Arc<Registry>>,
     /// What is counted.
@@ -66,6 +69,7 @@ pub async fn run(
     settings.validate(address, ports.read_token.is_some())?;
     let Ports {
         broker,
+        records,
         registry,
         metrics,
         read_token,
@@ -79,6 +83,8 @@ pub async fn run(
     let ingest = Arc::new(Ingest {
         settings,
         broker,
+        records,
+        is_refused: AtomicBool::new(false),
         registry,
         metrics,
         bodies,

@@ -1,12 +1,13 @@
 //! From a request to the broker's confirm.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use hooklane_broker::{Destination, Outgoing, SharedBroker};
+use hooklane_broker::{BrokerError, Destination, Outgoing, RecordWriter, SharedBroker};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::content_type::CONTENT_TYPE_DEFAULT;
 use hooklane_types::traceparent::is_valid;
@@ -36,6 +37,9 @@ const NO_CONTENT: &[u8] = b"{}";
 pub(crate) struct Ingest {
     pub(crate) settings: IngestSettings,
     pub(crate) broker: SharedBroker,
+    pub(crate) records: RecordWriter,
+    /// Whether the last event was refused: then no event is recorded before it is accepted.
+    pub(crate) is_refused: AtomicBool,
     pub(crate) registry: watch::Receiver<Arc<Registry>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) bodies: Bodies,
@@ -74,15 +78,30 @@ impl Ingest {
         let answer = message::answer(&event, shown);
         // The event's own body goes before the wait: the envelope holds a copy.
         let envelope = Internal::Event(event).encode();
-        let publish = self.broker.publish(
-            Destination::IngestedEvents,
-            Outgoing::internal(envelope),
-            self.settings.publish_timeout,
-        );
-        publish.await.map_err(Refusal::Broker)?;
+        self.accept(envelope).await.map_err(Refusal::Broker)?;
         self.metrics
             .observe(Metric::PublishSeconds, &[], read_at.elapsed().as_secs_f64());
         Ok(accepted(holding(answer, held)))
+    }
+
+    /// Publishes an event, and its record: one wait for both confirms. While events are refused, which may go on for long, the record comes after:
+    /// else the history would fill with events that nobody has accepted.
+    async fn accept(&self, envelope: Bytes) -> Result<(), BrokerError> {
+        let publish = self.broker.publish(
+            Destination::IngestedEvents,
+            Outgoing::internal(envelope.clone()),
+            self.settings.publish_timeout,
+        );
+        let (published, recorded) = if self.is_refused.load(Ordering::Relaxed) {
+            match publish.await {
+                Ok(()) => (Ok(()), self.records.content(envelope).await),
+                refused => (refused, Ok(())),
+            }
+        } else {
+            tokio::join!(publish, self.records.content(envelope))
+        };
+        self.is_refused.store(published.is_err(), Ordering::Relaxed);
+        published.and(recorded)
     }
 
     /// Who asks, and for whom.

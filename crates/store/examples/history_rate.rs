@@ -104,7 +104,7 @@ async fn main() -> Result<()> {
     drop(history);
     println!(
         "file: {} MiB",
-        inspect(&directory)?.unwrap_or_default() / 1024 / 1024
+        inspect(&directory)?.map_or(0, |found| found.bytes()) / 1024 / 1024
     );
     Ok(())
 }

@@ -71,6 +71,8 @@ pub enum Origin {
     Deliveries,
     /// Queue `suspects`.
     Suspects,
+    /// Queue `contents` or `records`.
+    Records,
 }
 
 /// The original of a fault or suspect: exactly what stood in the queue it came from.
@@ -108,17 +110,20 @@ pub enum FaultReason {
     Poison,
     /// It expired in the queue, or reached an exchange that had nowhere to send it.
     Unroutable,
+    /// A record that the history cannot keep.
+    Unrecordable,
 }
 
 impl FaultReason {
     /// All reasons.
-    pub const ALL: [FaultReason; 6] = [
+    pub const ALL: [FaultReason; 7] = [
         FaultReason::Malformed,
         FaultReason::TooLarge,
         FaultReason::UnknownApplication,
         FaultReason::WrongApplication,
         FaultReason::Poison,
         FaultReason::Unroutable,
+        FaultReason::Unrecordable,
     ];
 
     /// Its name in logs, metrics and commands.
@@ -130,6 +135,7 @@ impl FaultReason {
             FaultReason::WrongApplication => "wrong_application",
             FaultReason::Poison => "poison",
             FaultReason::Unroutable => "unroutable",
+            FaultReason::Unrecordable => "unrecordable",
         }
     }
 }

@@ -198,7 +198,7 @@ fn the_numbers_of_closed_sets() {
     );
     assert_eq!(
         written(postcard::to_stdvec(&FaultReason::ALL)),
-        [0, 1, 2, 3, 4, 5]
+        [0, 1, 2, 3, 4, 5, 6]
     );
     let faults = [
         "malformed",
@@ -207,6 +207,7 @@ fn the_numbers_of_closed_sets() {
         "wrong_application",
         "poison",
         "unroutable",
+        "unrecordable",
     ];
     assert_eq!(FaultReason::ALL.map(FaultReason::name), faults);
     let origins = [

@@ -24,13 +24,15 @@ use crate::topology::{Exchange, Names};
 const MESSAGES_MAX: usize = 256;
 /// Most bytes of bodies taken at once; one message may be larger.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What is taken first: what is on its way, then what waits on the delay ladder (None), then the shelves.
+/// What is taken first: what is on its way, then what waits on the delay ladder (None), then the history and the shelves.
 const ORDER: [Option<Queue>; Queue::ALL.len() + 1] = [
     Some(Queue::Events),
     Some(Queue::Ordered),
     Some(Queue::Suspects),
     Some(Queue::Deliveries),
     None,
+    Some(Queue::Contents),
+    Some(Queue::Records),
     Some(Queue::Dead),
     Some(Queue::Faults),
 ];

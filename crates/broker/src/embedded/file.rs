@@ -16,23 +16,33 @@ pub(crate) const QUEUE: Format = Format {
     file: FILE,
     // "HKLQ"
     application_id: 0x484b_4c51,
-    // Version 2: stamps.
-    steps: &[Step {
-        probes: queue_probes,
-        statements: || Stamps::MIGRATION.to_owned(),
-    }],
+    steps: &[
+        // Version 2: stamps.
+        Step {
+            probes: || probes_of(&Queue::ALL[..HISTORY_FROM]),
+            statements: || Stamps::MIGRATION.to_owned(),
+        },
+        // Version 3: the queues into the history.
+        Step {
+            probes: || stamped(&Queue::ALL[..HISTORY_FROM]),
+            statements: || tables(HISTORY_FROM),
+        },
+    ],
     schema,
-    probes: || [queue_probes(), vec![Stamps::PROBE.to_owned()]].concat(),
+    probes: || stamped(&Queue::ALL),
     if_damaged: "restore it from a copy (with its claims.sqlite, or without any); or move it, claims.sqlite and the -wal of each away to \
                  start empty, and see what `sqlite3 {} .recover` finds",
 };
 
-/// One table per queue, in the order of arrival; `delayed` for all levels of the ladder. `head` is what a producer wrote beside
-/// the body, and empty otherwise. `queues.mark` is the highest `seq` that a consumer may have had in hand.
-fn schema() -> String {
-    let queues: String = Queue::ALL
+/// Where the queues into the history begin in [`Queue::ALL`].
+const HISTORY_FROM: usize = 6;
+
+/// The tables of the queues from this one on, each with its line.
+fn tables(from: usize) -> String {
+    Queue::ALL
         .into_iter()
         .enumerate()
+        .skip(from)
         .map(|(id, queue)| {
             let name = queue.name();
             format!(
@@ -40,7 +50,13 @@ fn schema() -> String {
                 INSERT INTO queues VALUES ({id}, '{name}', 0, 0, 0);"
             )
         })
-        .collect();
+        .collect()
+}
+
+/// One table per queue, in the order of arrival; `delayed` for all levels of the ladder. `head` is what a producer wrote beside
+/// the body, and empty otherwise. `queues.mark` is the highest `seq` that a consumer may have had in hand.
+fn schema() -> String {
+    let queues = tables(0);
     let stamps = Stamps::SCHEMA;
     format!(
         "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), next_seq INTEGER NOT NULL, now_ms INTEGER NOT NULL,
@@ -57,9 +73,15 @@ fn schema() -> String {
     )
 }
 
-fn queue_probes() -> Vec<String> {
-    let probe = |queue: Queue| format!("SELECT seq, way, head, body FROM {} LIMIT 0", queue.name());
-    Queue::ALL.into_iter().map(probe).collect()
+fn probes_of(queues: &[Queue]) -> Vec<String> {
+    let probe = |queue: &Queue| format!("SELECT seq, way, head, body FROM {} LIMIT 0", queue.name());
+    queues.iter().map(probe).collect()
+}
+
+fn stamped(queues: &[Queue]) -> Vec<String> {
+    let mut probes = probes_of(queues);
+    probes.push(Stamps::PROBE.to_owned());
+    probes
 }
 
 pub(crate) fn configure(connection: &Connection, settings: &EmbeddedSettings) -> rusqlite::Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hooklane_telemetry::Metrics;
 
-use crate::topology::{EVENTS_BYTES_MAX, Names};
+use crate::topology::{EVENTS_BYTES_MAX, Names, RECORDS_BYTES_MAX};
 
 /// Most messages in `events` and in `ordered`, unless set otherwise. A small message takes some 100 bytes beside its body.
 pub const EVENTS_MESSAGES_MAX: u64 = 10_000_000;
@@ -41,10 +41,13 @@ pub struct EmbeddedSettings {
     /// Most bytes of bodies and properties in `events`, and as many in `ordered`: past it publishes end with
     /// [`BrokerError::Full`](crate::BrokerError::Full). One message always fits into an empty queue.
     pub events_bytes_max: u64,
+    /// Most bytes of records in `contents`, and as many in `records`: past it publishes end with
+    /// [`BrokerError::Full`](crate::BrokerError::Full).
+    pub records_bytes_max: u64,
     /// Most messages in `events`, and as many in `ordered`; past it likewise.
     pub events_messages_max: u64,
-    /// Most bytes that the file may take: past three quarters events end with [`BrokerError::Full`](crate::BrokerError::Full), past all of
-    /// it publishes wait as with a full disk. Its log takes some MiB more. None: what the disk has.
+    /// Most bytes that the file may take: past half of it contents end with [`BrokerError::Full`](crate::BrokerError::Full), past five
+    /// eighths records, past three quarters events, past all of it publishes wait as with a full disk. Its log takes some MiB more. None: what the disk has.
     pub file_bytes_max: Option<u64>,
     /// A message that is dropped without ack rests 100 ms before it comes again, twice as long each time, at most this long.
     pub rest_max: Duration,
@@ -61,6 +64,7 @@ impl EmbeddedSettings {
             holder: String::new(),
             synchronous: Synchronous::default(),
             events_bytes_max: EVENTS_BYTES_MAX,
+            records_bytes_max: RECORDS_BYTES_MAX,
             events_messages_max: EVENTS_MESSAGES_MAX,
             file_bytes_max: None,
             rest_max: REST_MAX,

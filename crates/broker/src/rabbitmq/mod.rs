@@ -136,6 +136,9 @@ impl RabbitMq {
                     queue.name()
                 )));
             }
+            Destination::Internal(queue @ (Queue::Contents | Queue::Records)) => {
+                (Exchange::Records, queue.name().into(), convert::internal(true))
+            }
             Destination::Internal(queue) => {
                 (Exchange::Internal, queue.name().into(), convert::internal(true))
             }

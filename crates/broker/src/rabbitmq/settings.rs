@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::url::BrokerUrls;
-use crate::topology::{EVENTS_BYTES_MAX, Names, NamesError, Topology};
+use crate::topology::{Bounds, Names, NamesError, Topology};
 
 /// To a broker on the other side of the world a TLS handshake takes a second; ten say that something is wrong.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,8 +78,8 @@ pub struct RabbitMqSettings {
     pub connect_timeout: Duration,
     /// Heartbeat interval, whole seconds, where the URL sets none. Not zero: a half-open connection would never be noticed.
     pub heartbeat: Duration,
-    /// Most bytes in `events` and in `ordered`.
-    pub events_bytes_max: u64,
+    /// Most bytes that wait in the queues that have a bound.
+    pub bounds: Bounds,
     /// What this process does.
     pub role: Role,
     /// What names this process among others of its role in the connection's name: `<pid>@<host>`.
@@ -102,7 +102,7 @@ impl RabbitMqSettings {
             client_key: None,
             connect_timeout: CONNECT_TIMEOUT,
             heartbeat: HEARTBEAT,
-            events_bytes_max: EVENTS_BYTES_MAX,
+            bounds: Bounds::default(),
             role,
             name: format!("{}@{}", std::process::id(), host_name()),
         })
@@ -124,7 +124,7 @@ impl RabbitMqSettings {
         if self.client_certificate.is_some() != self.client_key.is_some() {
             return Err(SettingsError::ClientCertificate);
         }
-        Ok(Topology::new(self.names()?, self.events_bytes_max))
+        Ok(Topology::new(self.names()?, self.bounds))
     }
 
     /// The name by which the broker's tools show a connection.

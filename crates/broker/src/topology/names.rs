@@ -25,6 +25,8 @@ pub enum Exchange {
     Ingest,
     /// Between Hooklane's processes.
     Internal,
+    /// Into the history.
+    Records,
     /// Where the delay ladder ends.
     Lanes,
     /// Soft state.
@@ -73,6 +75,7 @@ impl Names {
             Exchange::Ordered => self.of("ordered"),
             Exchange::Ingest => self.of("ingest"),
             Exchange::Internal => self.of("internal"),
+            Exchange::Records => self.of("records"),
             Exchange::Lanes => self.of("lanes"),
             Exchange::Control => self.of("control"),
             Exchange::Faults => self.of("faults"),

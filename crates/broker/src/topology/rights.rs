@@ -11,6 +11,8 @@ pub enum Actor {
     Ingest,
     /// `hooklane dispatcher`.
     Dispatcher,
+    /// `hooklane control`.
+    Control,
     /// `hooklane dead`, `faults`, `status`, `check`.
     Operator,
     /// Whoever declares the topology.
@@ -19,10 +21,11 @@ pub enum Actor {
 
 impl Actor {
     /// All of them.
-    pub const ALL: [Actor; 5] = [
+    pub const ALL: [Actor; 6] = [
         Actor::Producer,
         Actor::Ingest,
         Actor::Dispatcher,
+        Actor::Control,
         Actor::Operator,
         Actor::Declarer,
     ];
@@ -33,6 +36,7 @@ impl Actor {
             Actor::Producer => "producer",
             Actor::Ingest => "ingest",
             Actor::Dispatcher => "dispatcher",
+            Actor::Control => "control",
             Actor::Operator => "operator",
             Actor::Declarer => "declarer",
         }
@@ -68,7 +72,7 @@ impl Rights {
             // To `control` only to notice the broker's alarms, which are told to those who publish.
             Actor::Ingest => Rights {
                 configure: NOTHING.into(),
-                write: pattern("ingest|control"),
+                write: pattern("ingest|records|control"),
                 read: NOTHING.into(),
             },
             // Its own listening queue at `control` is declared, bound and consumed by each process. `dead` and `faults`, and the
@@ -76,14 +80,22 @@ impl Rights {
             // right on it, and this is the one that takes no message out.
             Actor::Dispatcher => Rights {
                 configure: pattern("control\\..+"),
-                write: pattern("internal|control|control\\..+|delay\\.[0-9]+|dead|faults"),
+                write: pattern("internal|records|contents|control|control\\..+|delay\\.[0-9]+|dead|faults"),
                 read: pattern("events|ordered|deliveries|suspects|control|control\\..+"),
+            },
+            // Events that are sent as an example go to `ingest`, what is sent again and what cannot be recorded to `internal`.
+            Actor::Control => Rights {
+                configure: pattern("control\\..+|(dead|faults)\\.lock"),
+                write: pattern(
+                    "events|ordered|ingest|internal|records|contents|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
+                ),
+                read: pattern("contents|records|control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
             },
             // Replays go to `internal` or `ingest`; raw faults go back to where they were published.
             Actor::Operator => Rights {
                 configure: pattern("control\\..+|(dead|faults)\\.lock"),
                 write: pattern(
-                    "events|ordered|ingest|internal|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
+                    "events|ordered|ingest|internal|records|contents|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
                 ),
                 read: pattern("control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
             },

@@ -310,6 +310,28 @@ async fn a_queue_of_version_1_is_brought_up_to_date_and_keeps_its_messages() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_of_version_2_gets_the_queues_into_the_history() -> Result<()> {
+    // Goal: as version 2 left it, without them; then they take messages, and the stamps are what they were.
+    let directory = filled(2).await?;
+    let stamps = || -> Result<_> { inspect(directory.path())?.stamps().cloned().context("stamps") };
+    let before = stamps()?;
+    edit(
+        directory.path(),
+        "DROP TABLE contents; DROP TABLE records; DELETE FROM queues WHERE id > 5; PRAGMA user_version = 2",
+    )?;
+    let broker = EmbeddedBroker::open(EmbeddedSettings::new(directory.path()))?;
+    ensure!(broker.depth(Queue::Events).await?.messages == 2);
+    for queue in [Queue::Contents, Queue::Records] {
+        let to = Destination::Internal(queue);
+        broker.publish(to, internal("a record"), PATIENCE).await?;
+        ensure!(broker.depth(queue).await?.messages == 1);
+    }
+    broker.shut_down().await;
+    ensure!(stamps()? == before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_start_with_claims_renews_the_stamp() -> Result<()> {
     // Goal: a new queue fits nothing that was there before; opening, draining and looking leave stamps alone; and a start that ended before it
     // wrote to the claims leaves a queue that still fits them.

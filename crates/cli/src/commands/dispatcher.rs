@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_store::ProcessClaims;
@@ -73,6 +73,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             client,
             claims: Arc::new(ProcessClaims::new(section.claim_entries_max)),
             registry,
+            records: RecordWriter::off(),
             metrics,
         },
         signals.shutdown(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clap::Args;
-use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_ingest::{IngestSettings, Ports};
 use hooklane_telemetry::Metrics;
 
@@ -72,6 +72,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),
+        records: RecordWriter::off(),
         registry,
         metrics,
         read_token: None,

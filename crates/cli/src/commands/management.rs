@@ -8,8 +8,10 @@ use anyhow::{Context, bail};
 use hooklane_api::{Access, Api, Tokens};
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
+use hooklane_store::history::History;
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::sqlite::catalog::{self, SqliteCatalog};
+use hooklane_store::sqlite::history::SqliteHistory;
 use hooklane_store::vault::Vault;
 use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
@@ -29,6 +31,8 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// What serves the API, and what follows its changes.
 pub struct Management {
     pub api: Arc<Api>,
+    /// None where nothing is recorded.
+    pub history: Option<Arc<dyn History>>,
     pub followed: Followed,
     pub follower: Follower,
 }
@@ -40,12 +44,16 @@ pub async fn open(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Management> {
     let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
+    let is_recorded = settings.store.history;
     let opened = tokio::task::spawn_blocking(move || {
         let vault = vault(&directory, &section)?;
         let tokens = tokens(&directory, &section)?;
-        anyhow::Ok((SqliteCatalog::open(&directory)?, vault, tokens))
+        let catalog = SqliteCatalog::open(&directory)?;
+        let history = is_recorded.then(|| SqliteHistory::open(&directory)).transpose()?;
+        anyhow::Ok((catalog, history, vault, tokens))
     });
-    let (catalog, vault, tokens) = opened.await??;
+    let (catalog, history, vault, tokens) = opened.await??;
+    let history = history.map(|history| Arc::new(history) as Arc<dyn History>);
     let (store, vault) = (Arc::new(catalog), Arc::new(vault));
     let catalog: Arc<dyn Catalog> = store.clone();
     let sources = Sources {
@@ -68,6 +76,7 @@ pub async fn open(
     });
     Ok(Management {
         api,
+        history,
         followed,
         follower,
     })

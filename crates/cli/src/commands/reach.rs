@@ -10,8 +10,8 @@ use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves, Rol
 use hooklane_broker::socket::SocketBroker;
 use hooklane_broker::topology::Names;
 use hooklane_broker::{SharedBroker, Shelves};
-use hooklane_store::sqlite::catalog;
 use hooklane_store::sqlite::{self, DurableClaims, FoundClaims};
+use hooklane_store::sqlite::{catalog, history};
 use hooklane_telemetry::Metrics;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, test_kill_process};
@@ -99,7 +99,8 @@ pub fn embedded(
     embedded.names = Names::new(&settings.broker.prefix)?;
     embedded.holder = holder.to_owned();
     embedded.synchronous = settings.embedded.synchronous;
-    embedded.events_bytes_max = settings.broker.events_bytes_max;
+    embedded.events_bytes_max = settings.broker.bounds.events_bytes_max;
+    embedded.records_bytes_max = settings.broker.bounds.records_bytes_max;
     embedded.file_bytes_max = settings.embedded.file_bytes_max;
     embedded.metrics = metrics;
     Ok(embedded)
@@ -164,6 +165,7 @@ async fn try_with_claims(
         // Before anything is made beside it.
         sqlite::find(&directory)?;
         catalog::find(&directory)?;
+        history::find(&directory)?;
         let queue = LockedDirectory::lock(settings)?;
         let claims = FoundClaims::look(&directory)?;
         catalog::inspect(&directory)?;

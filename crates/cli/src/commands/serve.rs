@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use futures_util::TryFutureExt;
+use futures_util::{FutureExt, TryFutureExt};
+use hooklane_broker::RecordWriter;
+use hooklane_control::Recorder;
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
@@ -13,7 +15,7 @@ use super::flags::{SettingsFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{announce, essentials, listen, run_beside};
-use super::{admin_socket, block_on, management, usage};
+use super::{admin_socket, block_on, management, now, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -70,12 +72,26 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let watch = watch.taken_by(management.followed.base);
     let admin = admin_socket::listen(&socket)?;
     let signals = signals(&ingest.settings);
+    let records = match &management.history {
+        Some(_) => RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone()),
+        None => RecordWriter::off(),
+    };
     let mut tasks = essentials(&signals, &broker, watch)?;
     let following = management.follower.follow(signals.stop.clone());
     tasks.spawn(async move {
         following.await;
         Ok(())
     });
+    if let Some(history) = management.history {
+        let recorder = Recorder {
+            broker: broker.clone(),
+            history,
+            metrics: metrics.clone(),
+            clock: now,
+            retention: Some(settings.store.retention),
+        };
+        tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
+    }
     let serving =
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
@@ -85,6 +101,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     announce(&listener, scheme(&ingest.settings))?;
     let ports = hooklane_ingest::Ports {
         broker: broker.clone(),
+        records: records.clone(),
         registry: registry.clone(),
         metrics: metrics.clone(),
         read_token: Some(management::read_token(management.api.clone())),
@@ -98,6 +115,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             client,
             claims: claims.clone(),
             registry,
+            records,
             metrics,
         },
         signals.shutdown(),

@@ -50,7 +50,7 @@ impl PrintTopology {
                 broker.prefix
             ));
         }
-        let topology = Topology::new(Names::new(&broker.prefix)?, broker.events_bytes_max);
+        let topology = Topology::new(Names::new(&broker.prefix)?, broker.bounds);
         let text = match self.format {
             Format::Text => topology.to_string(),
             Format::Json => format!("{:#}\n", as_json(&topology)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use config::ValueKind;
 use hooklane_broker::rabbitmq::{self, BrokerUrls, Declare, RabbitMqSettings};
-use hooklane_broker::topology::{EVENTS_BYTES_MAX, Names};
+use hooklane_broker::topology::{Bounds, EVENTS_BYTES_MAX, Names, RECORDS_BYTES_MAX};
 
 use super::secret::{self, Fetch, SecretText};
 use super::table::{Field, Table};
@@ -42,8 +42,8 @@ pub struct BrokerSettings {
     pub ca: Option<PathBuf>,
     /// Client certificate chain and key.
     pub client: Option<(PathBuf, PathBuf)>,
-    /// Bound of the queues `events` and `ordered`.
-    pub events_bytes_max: u64,
+    /// Bounds of queues.
+    pub bounds: Bounds,
 }
 
 impl BrokerSettings {
@@ -62,7 +62,7 @@ impl BrokerSettings {
         settings.ca_file.clone_from(&self.ca);
         settings.client_certificate = self.client.as_ref().map(|(certificate, _)| certificate.clone());
         settings.client_key = self.client.as_ref().map(|(_, key)| key.clone());
-        settings.events_bytes_max = self.events_bytes_max;
+        settings.bounds = self.bounds;
         Ok(settings)
     }
 }
@@ -94,6 +94,7 @@ pub fn read(table: Table<'_>, need: Need) -> BrokerSettings {
         }
     };
     let events_bytes_max = table.size("events_bytes_max", EVENTS_BYTES_MAX, (1 << 20)..=(1 << 50));
+    let records_bytes_max = table.size("records_bytes_max", RECORDS_BYTES_MAX, (1 << 20)..=(1 << 50));
     table.finish();
     BrokerSettings {
         url,
@@ -102,7 +103,10 @@ pub fn read(table: Table<'_>, need: Need) -> BrokerSettings {
         publish_timeout,
         ca,
         client,
-        events_bytes_max,
+        bounds: Bounds {
+            events_bytes_max,
+            records_bytes_max,
+        },
     }
 }
 

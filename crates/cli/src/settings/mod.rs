@@ -22,6 +22,7 @@ mod secret;
 mod signature;
 mod source;
 mod stamp;
+mod store;
 mod table;
 mod value;
 pub mod watch;
@@ -41,6 +42,7 @@ pub use log::LogSettings;
 pub use problem::{Problem, Report};
 pub use secret::read_secret_file;
 pub use source::{FILE_DEFAULT, Flag, Sources};
+pub use store::StoreSection;
 
 use broker::Need;
 use dispatcher::FromElsewhere;
@@ -115,6 +117,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `[embedded]`
     pub embedded: EmbeddedSection,
+    /// `[store]`
+    pub store: StoreSection,
     /// `[api]`
     pub api: ApiSection,
     /// `[ingest]`
@@ -257,6 +261,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let applications = application::read(root.tables("application"));
     let broker = broker::read(root.section("broker"), role.need());
     let embedded = embedded::read(root.section("embedded"));
+    let store = store::read(root.section("store"));
     let api = api::read(root.section("api"), role.api_secrets());
     let ingest = ingest::read(
         root.section("ingest"),
@@ -277,6 +282,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let settings = Settings {
         broker,
         embedded,
+        store,
         api,
         ingest,
         dispatcher,

@@ -124,6 +124,7 @@ impl World {
                 client,
                 claims: Arc::new(ProcessClaims::new(CLAIM_ENTRIES_DEFAULT)),
                 registry: self.registry.subscribe(),
+                records: hooklane_broker::RecordWriter::off(),
                 metrics: self.metrics.clone(),
             },
             shutdown.clone(),

@@ -99,6 +99,7 @@ async fn it_does_not_listen_off_loopback_without_a_token() {
     let registry = watch::Sender::new(Arc::default());
     let ports = Ports {
         broker: Scripted::new(),
+        records: hooklane_broker::RecordWriter::off(),
         registry: registry.subscribe(),
         metrics: Arc::new(Metrics::new()),
         read_token: None,

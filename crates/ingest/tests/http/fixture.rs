@@ -52,6 +52,7 @@ impl Running {
         let registry = watch::Sender::new(Arc::new(Registry::new(applications, []).unwrap()));
         let ports = Ports {
             broker,
+            records: hooklane_broker::RecordWriter::off(),
             registry: registry.subscribe(),
             metrics: metrics.clone(),
             read_token,

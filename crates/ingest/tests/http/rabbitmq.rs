@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
+use hooklane_broker::topology::Bounds;
 use hooklane_broker::{Broker, ConsumeOptions, Queue};
 use hooklane_ingest::IngestSettings;
 use hooklane_telemetry::{Metric, Metrics};
@@ -98,7 +99,10 @@ async fn a_full_queue_is_503_and_nothing_is_lost_that_was_accepted() {
     // Goal: reject-publish becomes 503 with Retry-After; the queue holds at least every 202.
     let vhost = rabbitmq::shared().await.unwrap().vhost().await.unwrap();
     let small = RabbitMqSettings {
-        events_bytes_max: 20_000,
+        bounds: Bounds {
+            events_bytes_max: 20_000,
+            ..Bounds::default()
+        },
         ..settings(Role::Ingest, vhost.url())
     };
     let ingest = start(small).await;

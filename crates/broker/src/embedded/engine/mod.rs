@@ -63,6 +63,7 @@ struct Blocked {
 struct Limits {
     file_bytes_max: Option<u64>,
     events_bytes_max: u64,
+    records_bytes_max: u64,
     events_messages_max: u64,
     rest_max: Duration,
 }
@@ -135,6 +136,7 @@ impl Engine {
             limits: Limits {
                 file_bytes_max: settings.file_bytes_max,
                 events_bytes_max: settings.events_bytes_max,
+                records_bytes_max: settings.records_bytes_max,
                 events_messages_max: settings.events_messages_max,
                 rest_max: settings.rest_max,
             },

@@ -229,21 +229,24 @@ impl Engine {
         }
     }
 
-    /// Only what comes from outside is bounded: what was accepted must be able to go on.
+    /// Only what comes from outside is bounded, and history: what was accepted must be able to go on. What is told here first yields first.
     fn fits(&self, publish: &Publish, room: u64) -> bool {
         let Target::Queue(id) = publish.target else {
             return true;
         };
-        if !matches!(Queue::ALL[id], Queue::Events | Queue::Ordered) {
-            return true;
-        }
-        if publish.bytes() > room {
+        let limits = &self.limits;
+        let file_bytes = limits.file_bytes_max.unwrap_or(0);
+        let (left_to_others, bytes_max, messages_max) = match Queue::ALL[id] {
+            Queue::Contents => (file_bytes / 4, limits.records_bytes_max, u64::MAX),
+            Queue::Records => (file_bytes / 8, limits.records_bytes_max, u64::MAX),
+            Queue::Events | Queue::Ordered => (0, limits.events_bytes_max, limits.events_messages_max),
+            _ => return true,
+        };
+        if publish.bytes().saturating_add(left_to_others) > room {
             return false;
         }
         let Tally { messages, bytes, .. } = self.queues[id].tally;
-        messages == 0
-            || (messages < self.limits.events_messages_max
-                && bytes.saturating_add(publish.bytes()) <= self.limits.events_bytes_max)
+        messages == 0 || (messages < messages_max && bytes.saturating_add(publish.bytes()) <= bytes_max)
     }
 
     /// Whether there was anything to write.
@@ -391,6 +394,8 @@ pub(crate) fn index(queue: Queue) -> usize {
         Queue::Suspects => 3,
         Queue::Dead => 4,
         Queue::Faults => 5,
+        Queue::Contents => 6,
+        Queue::Records => 7,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use hooklane_broker::embedded::{self, OpenError, Synchronous};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict};
 use hooklane_sqlite::{FileError, Inspection, Stamps};
-use hooklane_store::sqlite::{self, FoundClaims, catalog};
+use hooklane_store::sqlite::{self, FoundClaims, catalog, history};
 use rustix::fs::statvfs;
 
 use crate::commands::data_directory;
@@ -68,14 +68,15 @@ fn files(directory: &Path) -> Vec<Finding> {
         return vec![writable.err().map_or_else(|| ok(what), problem)];
     }
     let mut findings = Vec::new();
-    let looked =
-        claims(directory, queue.stamps()).and_then(|claims| Ok((claims, catalog::inspect(directory)?)));
+    let looked = claims(directory, queue.stamps())
+        .and_then(|claims| Ok((claims, catalog::inspect(directory)?, history::inspect(directory)?)));
     match looked {
-        Ok((claims, store)) => findings.push(ok(format!(
-            "data directory {shown}: in use by nobody; {}; {}; {}",
+        Ok((claims, store, history)) => findings.push(ok(format!(
+            "data directory {shown}: in use by nobody; {}; {}; {}; {}",
             file(embedded::FILE, queue.queue()),
             file(sqlite::FILE, claims.file()),
-            file(catalog::FILE, store.as_ref())
+            file(catalog::FILE, store.as_ref()),
+            file(history::FILE, history.as_ref())
         ))),
         Err(error) => findings.push(problem(error)),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hooklane_sqlite::{FileError, Format, is_no_room};
+use hooklane_sqlite::{FileError, Format, Inspection, is_no_room};
 use rusqlite::Connection;
 
 use crate::history::HistoryError;
@@ -38,13 +38,13 @@ pub fn find(directory: &Path) -> Result<bool, FileError> {
     HISTORY.find(directory)
 }
 
-/// Size of the directory's history with its log, in bytes, when it is whole; none when there is none. Changes nothing. Nobody else may have
+/// The directory's history, read from end to end; none when there is none. Changes nothing. Nobody else may have
 /// it open.
 ///
 /// # Errors
 /// What opening it would end with.
-pub fn inspect(directory: &Path) -> Result<Option<u64>, FileError> {
-    Ok(HISTORY.inspect(directory)?.map(|found| found.bytes()))
+pub fn inspect(directory: &Path) -> Result<Option<Inspection>, FileError> {
+    HISTORY.inspect(directory)
 }
 
 /// The open file.

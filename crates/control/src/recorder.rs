@@ -1,0 +1,205 @@
+//! Writes records to the history: idempotently, so that a batch may come twice, and in batches, so that many come at once.
+//!
+//! A record that the history cannot keep becomes a fault and stops no other. While the store is away everything waits in the broker, and deliveries go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use hooklane_broker::{ConsumeOptions, Consumption, Destination, Incoming, Outgoing, Queue, SharedBroker};
+use hooklane_store::history::{History, HistoryError, Refused};
+use hooklane_telemetry::{Metric, Metrics};
+use hooklane_types::record::{Record, decode};
+use hooklane_types::{EnvelopeError, Fault, FaultReason, Internal, Origin, Original, RawMessage, UnixMillis};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Messages in hand from each of the two queues.
+const PREFETCH: u16 = 64;
+/// Bytes of them.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A step ends with the message that makes it so many bytes.
+const STEP_BYTES_MAX: usize = 1024 * 1024;
+/// How long a step waits for more: nothing to whoever reads, much to whoever writes one by one.
+const GATHER: Duration = Duration::from_millis(5);
+/// Between two tries while the store takes nothing.
+const TRY_AGAIN_MIN: Duration = Duration::from_millis(200);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a queue rests after a message of a newer version came from it.
+const NEWER_REST: Duration = Duration::from_secs(5);
+/// How long what is in hand is waited for when a queue is closed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a fault's confirm is waited for.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often what is too old is looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Rows that are forgotten in one go: what is recorded meanwhile waits for it.
+const FORGET_ROWS: usize = 2_000;
+
+/// What a recorder works with.
+#[derive(Clone)]
+pub struct Recorder {
+    /// Where records come from.
+    pub broker: SharedBroker,
+    /// Where they are kept.
+    pub history: Arc<dyn History>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The wall clock.
+    pub clock: fn() -> UnixMillis,
+    /// How long an event and what became of it are kept, from its acceptance; none: for ever.
+    pub retention: Option<Duration>,
+}
+
+impl Recorder {
+    /// Records until `stop`, or until the broker has ended. What was taken and not written by then comes again.
+    pub async fn run(self, stop: CancellationToken) {
+        let both = join(self.follow(Queue::Contents), self.follow(Queue::Records));
+        let all = join(both, self.forget());
+        stop.run_until_cancelled(all).await;
+    }
+
+    async fn follow(&self, queue: Queue) {
+        let options = ConsumeOptions {
+            prefetch: PREFETCH,
+            bytes_max: BYTES_MAX,
+        };
+        let mut consumption = self.broker.consume(queue, options);
+        while let Some(step) = gather(consumption.as_mut()).await {
+            if self.take(step).await {
+                tracing::warn!(
+                    queue = queue.name(),
+                    "a newer version of Hooklane wrote a record: it waits for a recorder of that version"
+                );
+                consumption.pause(GRACE).await;
+                sleep(NEWER_REST).await;
+                consumption.resume().await;
+            }
+        }
+    }
+
+    /// Writes what can be read and acks it. Whether something has to be read by a newer version: it is given back.
+    async fn take(&self, step: Vec<Incoming>) -> bool {
+        let mut is_newer = false;
+        let (mut records, mut read) = (Vec::new(), Vec::new());
+        for incoming in step {
+            match decode(incoming.message.body.clone()) {
+                Ok(found) => {
+                    records.extend(found);
+                    read.push(incoming);
+                }
+                Err(EnvelopeError::Newer { .. }) => is_newer = true,
+                Err(error) => {
+                    self.put_aside(incoming.message.clone(), error.to_string()).await;
+                    read.push(incoming);
+                }
+            }
+        }
+        let count = records.len();
+        let records: Arc<[Record]> = records.into();
+        let refused = self.write(records.clone()).await;
+        self.metrics.add(
+            Metric::RecordsKept,
+            &[],
+            count.saturating_sub(refused.len()) as f64,
+        );
+        for Refused { index, problem } in refused {
+            self.metrics.count(Metric::RecordsRefused, &[]);
+            let message = RawMessage {
+                body: records[index].encode(),
+                ..RawMessage::default()
+            };
+            self.put_aside(message, problem.to_string()).await;
+        }
+        for incoming in read {
+            // A channel that is gone brings it again, which changes nothing.
+            let _ = incoming.ack.ack().await;
+        }
+        is_newer
+    }
+
+    /// Writes records, as long as it takes. What the history cannot keep, whoever tries.
+    async fn write(&self, records: Arc<[Record]>) -> Vec<Refused> {
+        let mut wait = TRY_AGAIN_MIN;
+        loop {
+            match self.history.record(records.clone(), (self.clock)()).await {
+                Ok(recorded) => return recorded.refused,
+                Err(error @ (HistoryError::NoRoom(_) | HistoryError::Unavailable(_))) => {
+                    self.metrics.count(Metric::RecorderWaits, &[]);
+                    match wait == TRY_AGAIN_MIN {
+                        true => tracing::warn!(%error, "records wait in the broker; deliveries go on"),
+                        false => tracing::debug!(%error, "records still wait in the broker"),
+                    }
+                    sleep(wait).await;
+                    wait = (wait * 2).min(TRY_AGAIN_MAX);
+                }
+            }
+        }
+    }
+
+    /// Puts what cannot be recorded on the shelf of faults, as long as it takes.
+    async fn put_aside(&self, message: RawMessage, detail: String) {
+        tracing::warn!(
+            detail,
+            "a record that cannot be kept is put on the shelf of faults"
+        );
+        let original = Original {
+            origin: Origin::Records,
+            message,
+        };
+        let fault = Fault::new(FaultReason::Unrecordable, detail, (self.clock)(), original);
+        let body = Internal::Fault(fault).encode();
+        let mut wait = TRY_AGAIN_MIN;
+        loop {
+            let to = Destination::Internal(Queue::Faults);
+            let message = Outgoing::internal(body.clone());
+            match self.broker.publish(to, message, PUBLISH_TIMEOUT).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(%error, "a fault could not be published"),
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(TRY_AGAIN_MAX);
+        }
+        self.metrics
+            .count(Metric::Faults, &[FaultReason::Unrecordable.name()]);
+    }
+
+    /// Forgets what is too old, every few minutes.
+    async fn forget(&self) {
+        let Some(retention) = self.retention else {
+            return;
+        };
+        let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            let before = UnixMillis((self.clock)().0.saturating_sub(retention_ms));
+            loop {
+                match self.history.forget(before, FORGET_ROWS).await {
+                    Ok(true) => tokio::task::yield_now().await,
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "old events could not be forgotten");
+                        break;
+                    }
+                }
+            }
+            sleep(FORGET_EVERY).await;
+        }
+    }
+}
+
+/// A message, and what comes with it; none once the broker has ended.
+async fn gather(consumption: &mut dyn Consumption) -> Option<Vec<Incoming>> {
+    let first = consumption.next().await?;
+    let until = Instant::now() + GATHER;
+    let (mut bytes, mut step) = (first.message.body.len(), vec![first]);
+    while step.len() < usize::from(PREFETCH) && bytes < STEP_BYTES_MAX {
+        match timeout_at(until, consumption.next()).await {
+            Ok(Some(incoming)) => {
+                bytes += incoming.message.body.len();
+                step.push(incoming);
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Some(step)
+}
