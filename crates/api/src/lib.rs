@@ -26,6 +26,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 
+pub use auth::key;
 pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
 pub use state::{Api, BODY_BYTES_MAX};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, Kind, Revision};
 use hooklane_store::items::{self, UnreadableItem};
+use hooklane_store::registry::Keys;
 use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
 use hooklane_telemetry::Metrics;
@@ -36,6 +37,8 @@ pub struct Api {
     pub vault: Arc<Vault>,
     /// Whose tokens are taken.
     pub tokens: Tokens,
+    /// Which static keys are taken, and which tokens are not any more.
+    pub keys: watch::Receiver<Arc<Keys>>,
     /// The revision that this process routes by.
     pub applied: watch::Receiver<Revision>,
     /// What is counted.

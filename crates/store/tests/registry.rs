@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use hooklane_store::catalog::{Address, Catalog, Document, Draft, Kind};
-use hooklane_store::items::{self, Application, Endpoint, EndpointSecrets, OldSecret};
+use hooklane_store::items::{self, Application, Endpoint, EndpointSecrets, Key, OldSecret, StaticKey};
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_store::vault::Vault;
@@ -262,5 +262,50 @@ async fn an_endpoint_that_cannot_be_read_stays_as_it_was() -> Result<()> {
         until_applied(&mut followed, &broken).await?;
         ensure!(signatures(&followed, "ep_1") == Some(1));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_the_api_follow_and_one_that_cannot_be_read_opens_nothing() -> Result<()> {
+    let site = Site::new()?;
+    let draft = |id: &str, content: String| Draft {
+        address: Address {
+            kind: Kind::Key,
+            scope: "org_a".to_owned(),
+            id: id.to_owned(),
+        },
+        uid: None,
+        content,
+    };
+    let key = StaticKey {
+        name: "x".to_owned(),
+        sha256: "0".repeat(64),
+        application: None,
+        until_ms: None,
+    };
+    let content = items::write(&Key::Static(key.clone()));
+    let first = site
+        .catalog
+        .insert(draft("key_1", content.clone()), now())
+        .await?;
+    site.catalog
+        .insert(draft("key_2", "{}".to_owned()), now())
+        .await?;
+    let mut followed = site.follow().await?;
+    ensure!(followed.keys.borrow().get("key_1") == Some(("org_a", &key)));
+    ensure!(followed.keys.borrow().get("key_2").is_none());
+    let second = site.catalog.insert(draft("key_3", content), now()).await?;
+    until_applied(&mut followed, &second).await?;
+    ensure!(followed.keys.borrow().get("key_3").is_some());
+    site.catalog.remove(&first.address, now()).await?;
+    eventually("the end of a key", SOON, || async {
+        ensure!(followed.keys.borrow().get("key_1").is_none());
+        Ok(())
+    })
+    .await?;
+    let ended = items::write(&Key::Ended { until_ms: 1 });
+    let ended = site.catalog.insert(draft("end_1", ended), now()).await?;
+    until_applied(&mut followed, &ended).await?;
+    ensure!(followed.keys.borrow().is_ended("end_1") && !followed.keys.borrow().is_ended("key_3"));
     Ok(())
 }

@@ -222,7 +222,7 @@ impl Tokens {
             algorithm: self.algorithm.name(),
         };
         let signing_key = self.signing_key.as_ref().ok_or_else(verifies_only)?;
-        check_id(organisation, "organisation's id", ORGANISATION_PREFIX)?;
+        check_organisation(organisation)?;
         if let Some(application) = application {
             check_id(application, "application's id", APPLICATION_PREFIX)?;
         }
@@ -243,6 +243,11 @@ impl Tokens {
 /// Whether a text is an organisation's id.
 pub fn is_organisation(text: &str) -> bool {
     is_id(text, ORGANISATION_PREFIX)
+}
+
+/// Whether a text is an organisation's id, in words.
+pub(super) fn check_organisation(id: &str) -> Result<(), TokenError> {
+    check_id(id, "organisation's id", ORGANISATION_PREFIX)
 }
 
 fn check_id(id: &str, what: &'static str, prefix: &'static str) -> Result<(), TokenError> {

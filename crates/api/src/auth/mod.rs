@@ -1,6 +1,7 @@
 //! For whom a request speaks.
 
 mod jwt;
+pub mod key;
 
 use std::sync::Arc;
 
@@ -76,7 +77,11 @@ pub enum Access {
 impl Api {
     /// For whom the token of a request with these headers speaks; none when there is none, or it is not taken.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        self.tokens.caller(bearer(headers)?, self.now())
+        let token = bearer(headers)?;
+        match key::is_one(token) {
+            true => key::caller(&self.keys.borrow(), token, self.now()),
+            false => self.tokens.caller(token, self.now()),
+        }
     }
 
     /// What the token of a request with these headers says.

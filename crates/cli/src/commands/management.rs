@@ -69,6 +69,7 @@ pub async fn open(
         responses: store,
         vault,
         tokens,
+        keys: followed.keys.clone(),
         applied: followed.applied.clone(),
         metrics,
         https_only: settings.egress.https_only,

@@ -13,6 +13,8 @@ mod flags;
 mod ingest;
 mod init;
 mod interrupt;
+mod key;
+mod key_socket;
 mod management;
 mod meter;
 mod owner;
@@ -89,6 +91,8 @@ enum Command {
     Secret(secret::MakeSecret),
     /// Makes a token for the management API of `hooklane serve`.
     Token(token::MakeToken),
+    /// Static keys of the management API: create, list, revoke.
+    Key(key::Keys),
     /// Dead letters: deliveries that were given up. List, show, replay, purge, export.
     Dead(dead::Dead),
     /// Faults: messages that the pipeline itself could not handle. List, show, replay, purge, export.
@@ -137,6 +141,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(command) => command.run(),
         Command::Secret(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Dead(command) => command.run(),
         Command::Faults(command) => command.run(),
         Command::Status(command) => command.run(),

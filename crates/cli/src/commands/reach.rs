@@ -24,8 +24,8 @@ use crate::settings::Settings;
 /// What `hooklane serve` is told to be, to others that want its directory.
 pub const SERVE: &str = "hooklane serve";
 /// How long a directory that is held is tried again: a command's while `serve` starts or ends, `serve`'s while a command has it.
-const TRIED_FOR: Duration = Duration::from_secs(5);
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+pub const TRIED_FOR: Duration = Duration::from_secs(5);
+pub const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a command's broker is.
 pub enum Reach {
@@ -104,6 +104,11 @@ pub fn embedded(
     embedded.file_bytes_max = settings.embedded.file_bytes_max;
     embedded.metrics = metrics;
     Ok(embedded)
+}
+
+/// Whether the error says that another process has the directory.
+pub fn is_held(error: &anyhow::Error) -> bool {
+    held(error).is_some()
 }
 
 /// Who has the directory, when that is the error.

@@ -15,7 +15,7 @@ use super::flags::{SettingsFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{announce, essentials, listen, run_beside};
-use super::{admin_socket, block_on, management, now, usage};
+use super::{admin_socket, block_on, key_socket, management, now, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -62,6 +62,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let data_dir = loaded.settings.embedded.data_dir.clone();
     // Refused before anything is made.
     let socket = admin_socket::path(&data_dir)?;
+    let key_socket = key_socket::path(&data_dir)?;
     let opens = embedded(&loaded.settings, SERVE, metrics.clone())?;
     let (queue, claims) = open_with_claims(opens, dispatcher.claim_entries_max).await?;
     let (broker, claims) = (queue.shared(), Arc::new(claims));
@@ -71,6 +72,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let registry = management.followed.registry;
     let watch = watch.taken_by(management.followed.base);
     let admin = admin_socket::listen(&socket)?;
+    let keys = admin_socket::listen(&key_socket)?;
     let signals = signals(&ingest.settings);
     let records = match &management.history {
         Some(_) => RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone()),
@@ -96,6 +98,11 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
         serving.await;
+        Ok(())
+    });
+    let keys = key_socket::serve(keys, management.api.clone(), signals.stop.clone());
+    tasks.spawn(async move {
+        keys.await;
         Ok(())
     });
     announce(&listener, scheme(&ingest.settings))?;
@@ -129,7 +136,9 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     };
     let result = run_beside(both, tasks, &signals).await;
     // While the lock is still ours. One that stays is refused, and found out by that.
-    let _ = std::fs::remove_file(socket);
+    for socket in [socket, key_socket] {
+        let _ = std::fs::remove_file(socket);
+    }
     claims.shut_down().await;
     broker.shut_down().await;
     result

@@ -3,6 +3,7 @@
 mod application;
 mod endpoint;
 mod event_type;
+mod key;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 pub use application::Application;
 pub use endpoint::{Endpoint, EndpointSecrets, OLD_SECRETS_MAX, OldSecret};
 pub use event_type::EventType;
+pub use key::{Key, StaticKey};
 
 use crate::catalog::Document;
 

@@ -1,5 +1,6 @@
 //! The catalog as ingest and dispatchers know it: in memory, and followed.
 
+mod keys;
 mod state;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::keys::Keys;
 use self::state::State;
 use crate::catalog::{Catalog, CatalogError, Revision};
 use crate::vault::Vault;
@@ -50,6 +52,8 @@ pub struct Followed {
     pub applied: watch::Receiver<Revision>,
     /// What it has beside the catalog.
     pub base: watch::Receiver<Arc<Registry>>,
+    /// Who may use the API, beside whoever holds a token that is signed.
+    pub keys: watch::Receiver<Arc<Keys>>,
 }
 
 /// What a registry is made from.
@@ -74,6 +78,7 @@ pub struct Follower {
     registry: watch::Sender<Arc<Registry>>,
     applied: watch::Sender<Revision>,
     base: watch::Sender<Arc<Registry>>,
+    keys: watch::Sender<Arc<Keys>>,
 }
 
 impl Follower {
@@ -99,6 +104,7 @@ impl Follower {
         let (registry, seen) = watch::channel(Arc::new(first));
         let (applied, at_seen) = watch::channel(at);
         let (base, base_seen) = watch::channel(base);
+        let (keys, keys_seen) = watch::channel(Arc::new(state.keys().clone()));
         let follower = Follower {
             sources,
             state,
@@ -106,11 +112,13 @@ impl Follower {
             registry,
             applied,
             base,
+            keys,
         };
         let followed = Followed {
             registry: seen,
             applied: at_seen,
             base: base_seen,
+            keys: keys_seen,
         };
         Ok((follower, followed))
     }
@@ -192,6 +200,13 @@ impl Follower {
                 Err(error) => error!("the endpoints in force stay: {error}"),
             }
         }
+        self.keys.send_if_modified(|keys| {
+            let is_new = **keys != *self.state.keys();
+            if is_new {
+                *keys = Arc::new(self.state.keys().clone());
+            }
+            is_new
+        });
         self.at = at;
         self.applied
             .send_if_modified(|applied| std::mem::replace(applied, at) != at);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hooklane_types::{ApplicationId, Endpoint, Owned, Registry, RegistryError, UnixMillis};
+use tracing::error;
 
 use crate::catalog::{Address, Change, Document, Kind};
 use crate::items::{self, EndpointSecrets};
+use crate::registry::Keys;
 use crate::vault::Vault;
 
 pub(super) struct State {
@@ -22,6 +24,7 @@ pub(super) struct State {
 struct Known {
     applications: HashMap<ApplicationId, Owned>,
     endpoints: BTreeMap<Address, Kept>,
+    keys: Keys,
 }
 
 struct Kept {
@@ -109,6 +112,11 @@ impl State {
         endings.map(|ending| ending.at.since(now)).min()
     }
 
+    /// The keys of the API.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.known.keys
+    }
+
     /// All of it, beside what stands in `base`.
     pub(super) fn registry(&self, base: &Registry, organisation: &str) -> Result<Registry, RegistryError> {
         let applications = self.known.applications.values().cloned();
@@ -137,7 +145,14 @@ impl Known {
                 let kept = make(&document.address, item, secrets, now)?;
                 self.endpoints.insert(document.address, kept);
             }
-            Kind::EventType | Kind::Key => {}
+            // One that cannot be read opens nothing, and whatever else there is stays in force.
+            Kind::Key => {
+                let id = document.address.id.clone();
+                if let Err(why) = self.keys.put(document) {
+                    error!("the key {id} of the API is not taken: {why}");
+                }
+            }
+            Kind::EventType => {}
         }
         Ok(())
     }
@@ -152,7 +167,8 @@ impl Known {
             Kind::Endpoint => {
                 self.endpoints.remove(address);
             }
-            Kind::EventType | Kind::Key => {}
+            Kind::Key => self.keys.remove(address),
+            Kind::EventType => {}
         }
     }
 }
