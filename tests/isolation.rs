@@ -294,6 +294,10 @@ async fn another_application_of_the_organisation_sees_nothing_either() -> Result
     let signed = stage.token(&["--application", &other]).await?;
     let key = key(&stage, &["x", "--application", "other"]).await?;
     for operation in Operation::all(&stage).await? {
+        // It ends the token that it is asked with.
+        if operation.path == "/auth/logout" {
+            continue;
+        }
         for token in [&signed, &key] {
             let (method, path) = (&operation.method, &operation.path);
             let answer = operation.ask(&stage, token, &names).await?;

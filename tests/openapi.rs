@@ -13,7 +13,7 @@ use stage::Stage;
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Of Svix's API, by the names that its clients are generated from.
-const OF_SVIX: [(&str, &str, &str); 24] = [
+const OF_SVIX: [(&str, &str, &str); 26] = [
     ("get", "/app", "v1.application.list"),
     ("post", "/app", "v1.application.create"),
     ("get", "/app/{app_id}", "v1.application.get"),
@@ -60,6 +60,12 @@ const OF_SVIX: [(&str, &str, &str); 24] = [
         "v1.endpoint.rotate-secret",
     ),
     ("post", "/app/{app_id}/msg", "v1.message.create"),
+    (
+        "post",
+        "/auth/app-portal-access/{app_id}",
+        "v1.authentication.app-portal-access",
+    ),
+    ("post", "/auth/logout", "logout_api_v1_auth_logout__post"),
     ("get", "/event-type", "v1.event-type.list"),
     ("post", "/event-type", "v1.event-type.create"),
     ("get", "/event-type/{event_type_name}", "v1.event-type.get"),
@@ -126,6 +132,31 @@ async fn what_is_described_is_served_and_nothing_else() -> Result<()> {
             let answer: Result<Value, _> = serde_json::from_str(&answer.text().await?);
             ensure!(status == 204 || answer.is_ok(), "{method} {path}: no JSON");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_for_people_has_everything_and_loads_nothing() -> Result<()> {
+    let stage = Stage::start("").await?;
+    let answer = reqwest::get(format!("{}/docs", stage.url)).await?;
+    let policy = answer
+        .headers()
+        .get("content-security-policy")
+        .context("a policy")?
+        .to_str()?
+        .to_owned();
+    ensure!(policy.contains("default-src 'none'"), "{policy}");
+    let page = answer.text().await?;
+    for (path, methods) in document(&stage).await? {
+        ensure!(page.contains(&path), "{path}");
+        for operation in methods.values() {
+            let summary = operation["summary"].as_str().context("a summary")?;
+            ensure!(page.contains(summary), "{summary}");
+        }
+    }
+    for loads in ["<script", " src=", "<link", "@import", "url("] {
+        ensure!(!page.contains(loads), "{loads}");
     }
     Ok(())
 }

@@ -197,6 +197,22 @@ async fn add(
     api.insert(address, uid, item).await
 }
 
+/// Makes one that is called as a path says, and says its id.
+pub(crate) async fn named(
+    api: &Api,
+    organisation: &str,
+    name: String,
+    mut body: ApplicationIn,
+) -> Result<String, Refusal> {
+    let wrong = |why: &str| Refusal::field(["body", "application", "uid"], why, "value_error");
+    let uid = Uid::try_from(name).map_err(|why| wrong(&why))?;
+    if body.uid.as_ref().is_some_and(|given| *given != uid) {
+        return Err(wrong("this is another uid than the path's"));
+    }
+    body.uid = Some(uid);
+    Ok(add(api, organisation, body).await?.document.address.id)
+}
+
 async fn get(
     State(api): State<Arc<Api>>,
     caller: Caller,

@@ -220,7 +220,7 @@ async fn list(
     let with_content = query.flag("with_content");
     query.finish()?;
     let is_shown = |item: &items::EventType| {
-        (include_archived || !item.archived) && (caller.application.is_none() || item.feature_flag.is_none())
+        (include_archived || !item.archived) && caller.is_shown(item.feature_flag.as_deref())
     };
     let found = shown(&api, &caller.organisation, &part, is_shown).await?;
     let data = found.into_iter().map(|read| {
@@ -292,7 +292,7 @@ async fn get(
 ) -> Result<Out<EventTypeOut>, Refusal> {
     query.finish()?;
     let read: Read<items::EventType> = api.read(Kind::EventType, &caller.organisation, &name).await?;
-    if caller.application.is_some() && read.item.feature_flag.is_some() {
+    if !caller.is_shown(read.item.feature_flag.as_deref()) {
         return Err(Refusal::NotFound);
     }
     Ok(Out(read.into()))

@@ -15,6 +15,7 @@ mod operation;
 mod operations;
 mod patch;
 mod path;
+mod portal;
 mod query;
 mod state;
 mod text;
@@ -28,6 +29,7 @@ use axum::routing::MethodRouter;
 
 pub use auth::key;
 pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
+pub use portal::Portal;
 pub use state::{Api, BODY_BYTES_MAX};
 
 use answer::Refusal;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::answer::Refusal;
 use crate::auth::Tokens;
+use crate::portal::Portal;
 use crate::query::Part;
 
 /// Longest body of a request, in bytes: an endpoint's URL may have 65,536, and its lists some thousand names.
@@ -39,6 +40,8 @@ pub struct Api {
     pub tokens: Tokens,
     /// Which static keys are taken, and which tokens are not any more.
     pub keys: watch::Receiver<Arc<Keys>>,
+    /// Where users of the platform are sent.
+    pub portal: Portal,
     /// The revision that this process routes by.
     pub applied: watch::Receiver<Revision>,
     /// What is counted.

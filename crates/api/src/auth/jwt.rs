@@ -1,6 +1,8 @@
 //! JSON Web Tokens (RFC 7519), as Svix's server makes them: `sub` is the organisation (`org_…`), or an application (`app_…`) with its
 //! organisation in `org`. So tokens made for it with the same secret are taken here.
 
+use std::collections::BTreeSet;
+
 use hooklane_types::UnixMillis;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ const LEEWAY_S: u64 = 60;
 const ORGANISATION_PREFIX: &str = "org_";
 const APPLICATION_PREFIX: &str = "app_";
 const ID_CHARS_MAX: usize = 256;
+const JTI_BYTES: usize = 16;
 const ISSUER: &str = "hooklane";
 
 /// How tokens are signed.
@@ -135,6 +138,11 @@ struct Claims {
     iat: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
+    /// No two tokens are the same: one can be ended alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    #[serde(default, rename = "featureFlags", skip_serializing_if = "BTreeSet::is_empty")]
+    feature_flags: BTreeSet<String>,
 }
 
 impl Tokens {
@@ -178,11 +186,20 @@ impl Tokens {
         })
     }
 
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        Some(decoded.ok()?.claims)
+    }
+
+    /// When a token that is taken ends; none for one that never does.
+    pub(crate) fn ends_at(&self, token: &str) -> Option<UnixMillis> {
+        let exp = i64::try_from(self.claims(token)?.exp?).ok()?;
+        Some(UnixMillis(exp.saturating_mul(1000)))
+    }
+
     /// For whom a token speaks; none when it is not taken.
     pub(crate) fn caller(&self, token: &str, now: UnixMillis) -> Option<Caller> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
-            .ok()?
-            .claims;
+        let claims = self.claims(token)?;
         let now_s = u64::try_from(now.0 / 1000).unwrap_or(0);
         let is_over = claims
             .exp
@@ -195,6 +212,7 @@ impl Tokens {
             None => is_id(&claims.sub, ORGANISATION_PREFIX).then_some(Caller {
                 organisation: claims.sub,
                 application: None,
+                feature_flags: BTreeSet::new(),
             }),
             Some(organisation) => {
                 let is_right =
@@ -202,6 +220,7 @@ impl Tokens {
                 is_right.then_some(Caller {
                     organisation,
                     application: Some(claims.sub),
+                    feature_flags: claims.feature_flags,
                 })
             }
         }
@@ -215,6 +234,18 @@ impl Tokens {
         &self,
         organisation: &str,
         application: Option<&str>,
+        now: UnixMillis,
+        ends_at: UnixMillis,
+    ) -> Result<String, TokenError> {
+        self.make_with_flags(organisation, application, &BTreeSet::new(), now, ends_at)
+    }
+
+    /// As [`Tokens::make`], with flags of event types that are shown to an application.
+    pub(crate) fn make_with_flags(
+        &self,
+        organisation: &str,
+        application: Option<&str>,
+        feature_flags: &BTreeSet<String>,
         now: UnixMillis,
         ends_at: UnixMillis,
     ) -> Result<String, TokenError> {
@@ -234,6 +265,8 @@ impl Tokens {
             nbf: None,
             iat: Some(seconds(now)),
             iss: Some(ISSUER.to_owned()),
+            jti: Some(hex::encode(rand::random::<[u8; JTI_BYTES]>())),
+            feature_flags: feature_flags.clone(),
         };
         let header = Header::new(self.algorithm.of_jwt());
         jsonwebtoken::encode(&header, &claims, signing_key).map_err(|_| verifies_only())

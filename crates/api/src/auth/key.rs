@@ -3,6 +3,8 @@
 //!
 //! Keys are made, listed and revoked by [`carry_out`], for whoever may open the store.
 
+use std::collections::BTreeSet;
+
 use hooklane_store::catalog::{Address, Catalog, CatalogError, Direction, Document, Draft, Kind, Page};
 use hooklane_store::items::{self, Key, StaticKey, UnreadableItem};
 use hooklane_store::registry::Keys;
@@ -253,7 +255,7 @@ fn row(document: Document, key: StaticKey, now: UnixMillis) -> Row {
 }
 
 /// Whether a token is a static key, by its first characters. No JSON Web Token begins so.
-pub(super) fn is_one(token: &str) -> bool {
+pub(crate) fn is_one(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
@@ -266,6 +268,7 @@ pub(super) fn caller(keys: &Keys, token: &str, now: UnixMillis) -> Option<Caller
     (is_right && !is_over).then(|| Caller {
         organisation: organisation.to_owned(),
         application: key.application.clone(),
+        feature_flags: BTreeSet::new(),
     })
 }
 

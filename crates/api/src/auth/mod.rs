@@ -3,6 +3,7 @@
 mod jwt;
 pub mod key;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -10,6 +11,7 @@ use hooklane_store::catalog::{Document, Kind};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use sha2::{Digest, Sha256};
 
 pub use jwt::{Algorithm, TokenError, Tokens, is_organisation};
 
@@ -25,9 +27,16 @@ pub(crate) struct Caller {
     pub(crate) organisation: String,
     /// The only application that it speaks for, by its id; none for the whole organisation.
     pub(crate) application: Option<String>,
+    /// Event types with these flags are shown to it.
+    pub(crate) feature_flags: BTreeSet<String>,
 }
 
 impl Caller {
+    /// Whether what has this flag is shown to it.
+    pub(crate) fn is_shown(&self, feature_flag: Option<&str>) -> bool {
+        self.application.is_none() || feature_flag.is_none_or(|flag| self.feature_flags.contains(flag))
+    }
+
     /// The application with this id or uid, if it speaks for it. Another's does not exist.
     pub(crate) async fn application(&self, api: &Api, id_or_uid: &str) -> Result<Document, Refusal> {
         let found = api
@@ -80,7 +89,10 @@ impl Api {
         let token = bearer(headers)?;
         match key::is_one(token) {
             true => key::caller(&self.keys.borrow(), token, self.now()),
-            false => self.tokens.caller(token, self.now()),
+            false => {
+                let caller = self.tokens.caller(token, self.now())?;
+                (!self.keys.borrow().is_ended(&ended_id(token))).then_some(caller)
+            }
         }
     }
 
@@ -111,8 +123,13 @@ impl FromRequestParts<Arc<Api>> for Caller {
     }
 }
 
+/// What stands in the store for a token that was ended before its time.
+pub(crate) fn ended_id(token: &str) -> String {
+    format!("end_{}", hex::encode(Sha256::digest(token)))
+}
+
 /// The token of the request. Two `Authorization` headers are none.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;

@@ -1,17 +1,19 @@
 //! The description of the API: OpenAPI 3.1, made from the table of operations and from the types that are read and written.
 
+mod page;
+
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use http::Method;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{HttpErrorOut, HttpValidationError};
+use crate::answer::{HttpErrorOut, HttpValidationError, Refusal};
 use crate::idempotency;
 use crate::operation::{Need, Operation};
 use crate::operations;
@@ -20,11 +22,28 @@ use crate::operations;
 const SCHEMAS: &str = "/components/schemas";
 const UNPROCESSABLE: u16 = 422;
 
-/// Serves the description.
+/// The page loads nothing, and nothing runs in it: it may stand in a browser beside a token.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+/// Serves the description, for programs and for people.
 pub(crate) fn router() -> Router {
-    let document = Bytes::from(document().to_string());
-    let json = async move || ([(CONTENT_TYPE, "application/json")], document.clone());
-    Router::new().route("/api/v1/openapi.json", get(json))
+    let described = document();
+    let json = served(described.to_string(), "application/json");
+    let page = served(page::page(&described), "text/html; charset=utf-8");
+    Router::new()
+        .route("/api/v1/openapi.json", json.clone())
+        .route("/api/v1/openapi.json/", json)
+        .route("/docs", page)
+}
+
+fn served(body: String, kind: &'static str) -> MethodRouter {
+    let body = Bytes::from(body);
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    get(async move || (headers, body.clone())).fallback(async || Refusal::MethodNotAllowed)
 }
 
 /// The whole document.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use hooklane_api::{Access, Api, Tokens};
+use hooklane_api::{Access, Api, Portal, Tokens};
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
@@ -70,6 +70,10 @@ pub async fn open(
         vault,
         tokens,
         keys: followed.keys.clone(),
+        portal: Portal {
+            url: settings.api.portal_url.clone(),
+            is_tls: settings.ingest.settings.tls.is_some(),
+        },
         applied: followed.applied.clone(),
         metrics,
         https_only: settings.egress.https_only,

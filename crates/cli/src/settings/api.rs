@@ -2,6 +2,7 @@
 
 use hooklane_api::{Algorithm, Tokens};
 use hooklane_store::vault::Vault;
+use url::Url;
 
 use super::secret::{self, Fetch, SecretText};
 use super::table::Table;
@@ -18,6 +19,8 @@ pub struct ApiSection {
     pub algorithm: Algorithm,
     /// The secret, or the public key, of tokens; none where one is kept in the data directory.
     pub jwt_secret: Option<SecretText>,
+    /// Where users of the platform are sent; none for the description of the API.
+    pub portal_url: Option<Url>,
     /// What seals the secrets of endpoints; none where one is kept in the data directory.
     pub encryption_key: Option<SecretText>,
     /// What sealed them before.
@@ -40,14 +43,27 @@ pub fn read(table: Table<'_>, fetch: Fetch) -> ApiSection {
     let key = |text: &str| Vault::new([text]).map(drop).map_err(|error| error.to_string());
     let encryption_key = checked(&table, "encryption_key", fetch, key);
     let encryption_key_before = checked(&table, "encryption_key_before", fetch, key);
+    let portal_url = portal_url(&table);
     table.finish();
     ApiSection {
         organisation,
         algorithm,
         jwt_secret,
+        portal_url,
         encryption_key,
         encryption_key_before,
     }
+}
+
+fn portal_url(table: &Table<'_>) -> Option<Url> {
+    let field = table.field("portal_url")?;
+    let url: Url = field.read()?;
+    if matches!(url.scheme(), "http" | "https") && url.fragment().is_none() {
+        return Some(url);
+    }
+    let remedy = "write the address of a page, without '#': the token is put behind it";
+    field.problem(format!("{url} is no address of a web page"), remedy);
+    None
 }
 
 fn organisation(table: &Table<'_>) -> String {

@@ -23,11 +23,12 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 8] = [
+const WITHOUT_DEFAULT: [&str; 9] = [
     "file_bytes_max",
     "url",
     "ca_file",
     "proxy",
+    "portal_url",
     "pod",
     "id",
     "broker_users",
@@ -112,6 +113,7 @@ fn the_documented_keys_are_the_known_keys() {
         "dispatcher",
         "egress",
         "embedded",
+        "store",
         "api",
         "log",
     ];
