@@ -171,7 +171,9 @@ impl Recorder {
         };
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         loop {
-            let before = UnixMillis((self.clock)().0.saturating_sub(retention_ms));
+            let before = (self.clock)().0.saturating_sub(retention_ms);
+            // A day in PostgreSQL goes as a whole, once all of it is old.
+            let before = UnixMillis(before - before.rem_euclid(self.history.forgotten_together_ms()));
             loop {
                 match self.history.forget(before, FORGET_ROWS).await {
                     Ok(true) => tokio::task::yield_now().await,

@@ -4,14 +4,18 @@
 mod made;
 #[path = "history/model.rs"]
 mod model;
-#[path = "history/suite.rs"]
+#[path = "history/suite/mod.rs"]
 mod suite;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use hooklane_store::history::{History, Record};
+use hooklane_store::postgres::PostgresSettings;
+use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_store::sqlite::history::SqliteHistory;
+use hooklane_testkit::postgres::shared;
 use made::{any_records, now};
 use model::Model;
 use proptest::prelude::*;
@@ -27,6 +31,17 @@ macro_rules! on_every_implementation {
                 async fn $name() -> super::Result<()> {
                     let directory = tempfile::tempdir()?;
                     super::suite::$name(&super::SqliteHistory::open(directory.path())?).await
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> super::Result<()> {
+                    let database = super::shared().await?.database().await?;
+                    let settings = super::PostgresSettings::parse(database.url())?;
+                    super::suite::$name(&super::PostgresHistory::open(&settings).await?).await
                 }
             )*
         }
@@ -112,4 +127,18 @@ fn however_records_are_shuffled_doubled_and_cut_the_answers_are_the_same() {
         // The file stays open, and is gone with its name when it is closed.
         Ok(Box::new(SqliteHistory::open(directory.path())?) as Box<dyn History>)
     });
+}
+
+#[test]
+fn on_postgresql_too_the_answers_follow_from_the_set_of_records() -> Result<()> {
+    // Each set in a schema of its own.
+    let runtime = tokio::runtime::Runtime::new()?;
+    let database = runtime.block_on(async { shared().await?.database().await })?;
+    let sets = AtomicUsize::new(0);
+    any_order(async || {
+        let schema = format!("history_{}", sets.fetch_add(1, Ordering::Relaxed));
+        let settings = PostgresSettings::parse(database.url())?.with_schema(&schema)?;
+        Ok(Box::new(PostgresHistory::open(&settings).await?) as Box<dyn History>)
+    });
+    Ok(())
 }

@@ -11,6 +11,7 @@
 mod check;
 pub mod merge;
 mod page;
+mod part;
 mod query;
 mod record;
 
@@ -25,6 +26,7 @@ pub use hooklane_types::record::{
 
 pub use check::{FUTURE_MAX_MS, Problem, TIME_MAX, TIME_MIN, checked};
 pub use page::{PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Position, SCAN_ROWS_MAX, Slice};
+pub(crate) use part::part_of;
 pub use query::{
     AttemptFilter, AttemptsOf, Destination, EndpointEvent, EndpointEventFilter, EventFilter, FoundAttempt,
     FoundContent, FoundEvent, FoundOutcome, Payload, Range, Stats, Status, StatusClass,
@@ -168,4 +170,9 @@ pub trait History: Send + Sync {
     /// # Errors
     /// [`HistoryError`].
     async fn forget(&self, before: UnixMillis, rows_max: usize) -> Result<bool, HistoryError>;
+
+    /// What is forgotten most cheaply: all of a stretch of so many milliseconds, from a multiple of it on.
+    fn forgotten_together_ms(&self) -> i64 {
+        1
+    }
 }

@@ -13,6 +13,15 @@ pub struct Recorded {
     pub late_outcomes: usize,
 }
 
+impl Recorded {
+    /// What became of the next part of the batch.
+    pub fn add(&mut self, part: Recorded) {
+        self.refused.extend(part.refused);
+        self.forgotten += part.forgotten;
+        self.late_outcomes += part.late_outcomes;
+    }
+}
+
 /// A record that cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -3,6 +3,7 @@
 mod changes;
 mod follow;
 mod newest;
+mod responses;
 mod sql;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use crate::catalog::CatalogError;
+use crate::history::HistoryError;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,15 @@ impl Fault {
             Fault::Catalog(_) | Fault::NoConnection(_) | Fault::Foreign(_) => false,
         }
     }
+
+    /// Why the server does not take a row, whoever tries: it does not fit a column, an index or a rule. None where it is not the row's fault.
+    pub(super) fn of_the_row(&self) -> Option<String> {
+        let Fault::Server(error) = self else {
+            return None;
+        };
+        let class = error.code()?.code().get(..2)?;
+        ["22", "23", "54"].contains(&class).then(|| describe(error))
+    }
 }
 
 impl From<Fault> for CatalogError {
@@ -99,6 +109,17 @@ impl From<Fault> for CatalogError {
         match fault {
             Fault::Catalog(error) => error,
             fault => CatalogError::Unavailable(fault.to_string()),
+        }
+    }
+}
+
+impl From<Fault> for HistoryError {
+    fn from(fault: Fault) -> HistoryError {
+        match fault {
+            Fault::Server(error) if error.code() == Some(&SqlState::DISK_FULL) => {
+                HistoryError::NoRoom(describe(&error))
+            }
+            fault => HistoryError::Unavailable(fault.to_string()),
         }
     }
 }

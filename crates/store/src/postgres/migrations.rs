@@ -11,7 +11,10 @@ use super::pool::Connections;
 use super::settings::PostgresSettings;
 
 /// The steps, numbered from 1. One that was released is never changed.
-const STEPS: [&str; 1] = [include_str!("migrations/0001_catalog.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("migrations/0001_catalog.sql"),
+    include_str!("migrations/0002_history.sql"),
+];
 /// The format that they lead to.
 const KNOWN: i32 = STEPS.len() as i32;
 /// All steps, and waiting for another process that takes them.

@@ -8,6 +8,7 @@
 
 pub mod catalog;
 mod error;
+pub mod history;
 mod migrations;
 mod pool;
 mod settings;

@@ -23,13 +23,18 @@ pub(super) struct Connections {
 impl Connections {
     /// Connects to nothing yet.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Connections, PostgresError> {
+        Connections::with(settings, "")
+    }
+
+    /// With more options of each session. Connects to nothing yet.
+    pub(super) fn with(settings: &PostgresSettings, session: &str) -> Result<Connections, PostgresError> {
         // A connection is not tried out before each use: that it broke is noticed at once, but for a network that is silent, where the deadlines
         // are.
         let manager_config = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
         let connector = tls::connector(&settings.tls)?;
-        let manager = Manager::from_config(settings.complete(), connector, manager_config);
+        let manager = Manager::from_config(settings.complete_with(session), connector, manager_config);
         let pool = Pool::builder(manager)
             .config(PoolConfig::new(settings.connections_max.max(1)))
             .runtime(Runtime::Tokio1)

@@ -131,6 +131,11 @@ impl PostgresSettings {
 
     /// As the library wants it. Whatever the URL says, the schema and the bounds are ours.
     pub(super) fn complete(&self) -> Config {
+        self.complete_with("")
+    }
+
+    /// With more options of a session.
+    pub(super) fn complete_with(&self, session: &str) -> Config {
         let mut config = self.config.clone();
         let call_max_ms = self.call_max.as_millis().max(1);
         // The server's word comes before the client's deadline, after which the connection is thrown away.
@@ -138,13 +143,13 @@ impl PostgresSettings {
         let hosts = config.get_hosts().len().max(1);
         let options = format!(
             "{} -c search_path={} -c statement_timeout={statement_max_ms} \
-             -c idle_in_transaction_session_timeout={} -c client_min_messages=warning",
+             -c idle_in_transaction_session_timeout={} -c client_min_messages=warning {session}",
             config.get_options().unwrap_or_default(),
             self.schema,
             2 * call_max_ms,
         );
         config
-            .options(options.trim_start())
+            .options(options.trim())
             // One that is gone leaves time for the others.
             .connect_timeout(self.connect_max / u32::try_from(hosts).unwrap_or(u32::MAX))
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)

@@ -26,13 +26,9 @@ use self::thread::Owner;
 use crate::history::{
     AttemptFilter, AttemptsOf, Destination, EndpointEvent, EndpointEventFilter, EventFilter, FoundAttempt,
     FoundEvent, FoundOutcome, History, HistoryError, PAGE_ROWS_MAX, Page, Position, Range, Record, Recorded,
-    Slice, Stats, Status,
+    Slice, Stats, Status, part_of,
 };
 
-/// Most records of one transaction: who asks meanwhile waits for it.
-const TRANSACTION_RECORDS_MAX: usize = 500;
-/// A transaction ends with the record that makes its payloads and bodies so long: the log holds all of it.
-const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most rows that are counted in one go.
 const COUNT_ROWS_MAX: usize = 20_000;
 
@@ -75,10 +71,7 @@ impl History for SqliteHistory {
                 write::record(&mut file.connection, &batch[first..end], first, now).map_err(failed)
             });
             first = end;
-            let part = part.await?;
-            recorded.refused.extend(part.refused);
-            recorded.forgotten += part.forgotten;
-            recorded.late_outcomes += part.late_outcomes;
+            recorded.add(part.await?);
         }
         Ok(recorded)
     }
@@ -262,21 +255,6 @@ impl History for SqliteHistory {
             .call(move |file| forget::forget(&mut file.connection, before, rows_max).map_err(failed))
             .await
     }
-}
-
-/// How many records are the next transaction; at least one.
-fn part_of(records: &[Record]) -> usize {
-    let mut bytes = 0;
-    let fits = records.iter().take(TRANSACTION_RECORDS_MAX).take_while(|record| {
-        let had = bytes;
-        bytes += match record {
-            Record::Event(event) => event.payload.len(),
-            Record::Attempt(attempt) => attempt.answer.len(),
-            Record::Settled(_) => 0,
-        };
-        had < TRANSACTION_BYTES_MAX
-    });
-    fits.count()
 }
 
 /// How many, up to [`COUNT_ROWS_MAX`], and the place of the last one.
