@@ -15,6 +15,7 @@ mod gate;
 mod gone;
 mod intake;
 mod labels;
+mod operational;
 mod park;
 mod process;
 mod record;

@@ -15,6 +15,7 @@ use crate::attempt::{self, Finding};
 use crate::core::{Core, InHand};
 use crate::endpoints::{EndpointState, Slot, Standing};
 use crate::gone;
+use crate::operational;
 use crate::park::{self, ParkReason};
 use crate::record;
 use crate::report::{self, Next};
@@ -84,12 +85,9 @@ pub(crate) async fn serve(
                     progress,
                     deadline,
                 };
-                let (consequence, record) = deliver(hand, &state, slot, delivery).await;
+                let ended = deliver(hand, &state, slot, delivery).await;
                 drop(permit);
-                if let Some(record) = record {
-                    core.settle.record(hand.ack, &record).await?;
-                }
-                return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
+                return follow_up(hand, event, id, ended).await;
             }
             Admission::Gone => return give_up(hand, event, id, progress, DeadReason::Gone).await,
             Admission::Again => {}
@@ -141,14 +139,43 @@ struct Attempted<'a> {
     deadline: UnixMillis,
 }
 
-/// Makes the attempt and decides; what it means for the endpoint holds at once, what follows for the delivery is returned, with what is to be
-/// recorded before it.
-async fn deliver(
-    hand: InHand<'_>,
-    state: &EndpointState,
-    slot: Slot,
-    delivery: Attempted<'_>,
-) -> (Consequence, Option<Record>) {
+/// An attempt, and what was decided.
+struct Ended {
+    verdict: Verdict,
+    /// With the attempt counted.
+    progress: Progress,
+    summary: AttemptSummary,
+    record: Option<Record>,
+    now: UnixMillis,
+}
+
+/// Carries out what follows, in this order: the record, what operators are told, the retry or the dead letter. The ack comes after all of it.
+async fn follow_up(hand: InHand<'_>, event: &Event, id: &EndpointId, ended: Ended) -> Result<(), GivenBack> {
+    let core = hand.core;
+    if let Some(record) = &ended.record {
+        core.settle.record(hand.ack, record).await?;
+    }
+    let outcome = operational::Outcome {
+        event,
+        endpoint: id,
+        attempts_made: ended.progress.attempts_made,
+        last: &ended.summary,
+        next: Next::of(ended.verdict.decision, ended.now),
+    };
+    operational::tell(hand, &outcome).await?;
+    let Ended {
+        verdict,
+        progress,
+        summary,
+        now,
+        ..
+    } = ended;
+    let consequence = consequence(verdict, progress, summary, (event, id), now);
+    core.settle.carry_out(hand.ack, &core.metrics, consequence).await
+}
+
+/// Makes the attempt and decides; what it means for the endpoint holds at once.
+async fn deliver(hand: InHand<'_>, state: &EndpointState, slot: Slot, delivery: Attempted<'_>) -> Ended {
     let Attempted {
         event,
         endpoint,
@@ -204,8 +231,13 @@ async fn deliver(
         .settle
         .records()
         .then(|| record::attempt(event, endpoint, &progress, &summary, &finding, &verdict.decision));
-    let consequence = consequence(verdict, progress, summary, (event, &endpoint.id), now);
-    (consequence, record)
+    Ended {
+        verdict,
+        progress,
+        summary,
+        record,
+        now,
+    }
 }
 
 /// From a verdict to what is published.

@@ -40,6 +40,8 @@ pub struct DispatcherSettings {
     pub publish_timeout: Duration,
     /// Whose a message is that names no application.
     pub default_application: Option<ApplicationId>,
+    /// Whose endpoints are told of deliveries that fail; its id or uid.
+    pub operational_application: Option<ApplicationId>,
     /// Which applications a broker user may speak for. Empty: every user for all.
     pub broker_users: HashMap<String, UserApplications>,
 }
@@ -76,6 +78,7 @@ impl Default for DispatcherSettings {
             inner_backlog_max: 100_000,
             publish_timeout: Duration::from_secs(10),
             default_application: None,
+            operational_application: None,
             broker_users: HashMap::new(),
         }
     }

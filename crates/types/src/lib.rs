@@ -12,6 +12,7 @@ pub mod filter;
 pub mod header_value;
 pub mod id;
 pub mod message;
+pub mod operational;
 pub mod record;
 pub mod registry;
 pub mod retry;

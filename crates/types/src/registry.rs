@@ -26,12 +26,18 @@ pub struct Owned {
     pub uid: Option<ApplicationId>,
 }
 
+#[derive(Debug)]
+struct Owner {
+    organisation: String,
+    uid: Option<ApplicationId>,
+}
+
 /// Whose applications are, and how they are called.
 #[derive(Debug, Default)]
 struct Names {
     /// The organisation that speaks where none is named.
     organisation: String,
-    owners: HashMap<ApplicationId, String>,
+    owners: HashMap<ApplicationId, Owner>,
     /// Ids by organisation and uid.
     uids: HashMap<String, HashMap<ApplicationId, ApplicationId>>,
 }
@@ -106,7 +112,11 @@ impl Registry {
         } in applications
         {
             ids.push(id.clone());
-            names.owners.insert(id.clone(), organisation.clone());
+            let owner = Owner {
+                organisation: organisation.clone(),
+                uid: uid.clone(),
+            };
+            names.owners.insert(id.clone(), owner);
             if let Some(uid) = uid {
                 names.uids.entry(organisation).or_default().insert(uid, id);
             }
@@ -125,11 +135,16 @@ impl Registry {
     /// The id of this organisation's application that is called so, by its id or its uid.
     pub fn resolve_in(&self, organisation: &str, name: &ApplicationId) -> Option<&ApplicationId> {
         let by_id = self.applications.get(name).filter(|id| {
-            let owner = self.names.owners.get(*id).unwrap_or(&self.names.organisation);
-            owner == organisation
+            let owner = self.names.owners.get(*id);
+            owner.map_or(&self.names.organisation, |owner| &owner.organisation) == organisation
         });
         let of_uid = || self.names.uids.get(organisation)?.get(name);
         by_id.or_else(of_uid)
+    }
+
+    /// The other name of the application with this id.
+    pub fn uid(&self, id: &ApplicationId) -> Option<&ApplicationId> {
+        self.names.owners.get(id)?.uid.as_ref()
     }
 
     /// Whether the application is known, by its id or its uid.

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
+    /// As RFC 3339 has it, in UTC. A time beyond the year 9999 is shown as the last one before.
+    pub fn rfc3339(self) -> String {
+        let time = jiff::Timestamp::from_millisecond(self.0);
+        time.unwrap_or(jiff::Timestamp::MAX).to_string()
+    }
+
     /// This time plus `duration`; stays at the largest value instead of wrapping.
     pub fn plus(self, duration: Duration) -> UnixMillis {
         let added_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);

@@ -40,6 +40,8 @@ pub struct FromElsewhere {
     pub body_bytes_max: usize,
     /// `default_application`.
     pub default_application: ApplicationId,
+    /// `operational_application`.
+    pub operational_application: Option<ApplicationId>,
     /// Of all `[[application]]`.
     pub broker_users: HashMap<String, UserApplications>,
 }
@@ -82,6 +84,7 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
         prefix: elsewhere.prefix,
         publish_timeout: elsewhere.publish_timeout,
         default_application: Some(elsewhere.default_application),
+        operational_application: elsewhere.operational_application,
         broker_users: elsewhere.broker_users,
     };
     if settings.event_bytes_max as u64 > settings.bodies_bytes_max {

@@ -274,6 +274,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
         publish_timeout: broker.publish_timeout,
         body_bytes_max: ingest.settings.body_bytes_max,
         default_application: application.clone(),
+        operational_application: root.read("operational_application"),
         broker_users: applications.broker_users,
     };
     let dispatcher = dispatcher::read(root.section("dispatcher"), elsewhere);
