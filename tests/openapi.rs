@@ -5,11 +5,15 @@ mod served;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hooklane_testkit::python;
 use serde_json::Value;
 use stage::Stage;
 
+/// A minute of requests, three times.
+const FUZZED: Duration = Duration::from_secs(180);
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Of Svix's API, by the names that its clients are generated from.
@@ -158,5 +162,35 @@ async fn the_page_for_people_has_everything_and_loads_nothing() -> Result<()> {
     for loads in ["<script", " src=", "<link", "@import", "url("] {
         ensure!(!page.contains(loads), "{loads}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn schemathesis_finds_no_5xx_and_no_answer_that_is_not_described() -> Result<()> {
+    // Goal: some thousand requests, right ones and wrong ones, one at a time and in sequences, made from the description. Names that were
+    // made up lead nowhere: what is published goes to no host.
+    let settings = "dns = [\"127.0.0.1:1\"]\n[ingest]\ntoken = \"of-the-settings-alone\"\n";
+    let stage = Stage::start(settings).await?;
+    let token = stage.token(&[]).await?;
+    let directory = tempfile::tempdir()?;
+    let ended = python::tool("st")?
+        .args([
+            "--config-file",
+            &stage::file("schemathesis.toml").to_string_lossy(),
+        ])
+        .args(["run", &format!("{}/api/v1/openapi.json", stage.url), "--no-color"])
+        .args(["-H", &format!("Authorization: Bearer {token}")])
+        .cwd(directory.path())
+        .run(FUZZED)
+        .await?;
+    ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    // It did look at everything but the description itself.
+    let count = document(&stage).await?.values().map(BTreeMap::len).sum::<usize>() - 1;
+    ensure!(
+        ended.stdout.contains(&format!("Tested: {count}")),
+        "{}",
+        ended.stdout
+    );
+    ensure!(ended.stdout.contains("Stateful"), "{}", ended.stdout);
     Ok(())
 }

@@ -46,7 +46,9 @@ struct MessageIn {
 struct MessageOut {
     id: String,
     event_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Vec<String>>,
     payload: BTreeMap<String, Value>,
     timestamp: String,

@@ -154,6 +154,11 @@ impl Operation {
         self
     }
 
+    /// Whether another part of the process serves it.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.route.is_none()
+    }
+
     /// Its route, if it is served here.
     pub(crate) fn into_route(self) -> Option<(&'static str, MethodRouter<Arc<Api>>)> {
         Some((self.path, self.route?))

@@ -30,7 +30,7 @@ pub(super) const VERSION: u16 = 1;
 #[serde(try_from = "String")]
 pub(crate) struct Target(Url);
 
-described!(Target: {"type": "string", "format": "uri", "minLength": 1, "maxLength": URL_BYTES_MAX});
+described!(Target: {"type": "string", "format": "uri", "minLength": 1, "maxLength": URL_BYTES_MAX, "pattern": r"^https?://[^\s#@]+$"});
 
 impl TryFrom<String> for Target {
     type Error = String;

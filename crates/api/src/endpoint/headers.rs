@@ -7,9 +7,11 @@ use axum::Json as Out;
 use axum::extract::State;
 use hooklane_signing::{HeaderFamily, Scheme};
 use hooklane_types::check_header;
+use hooklane_types::custom_header::HEADER_VALUE_BYTES_MAX;
 use http::{Method, StatusCode};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::answer::{Problem, Refusal};
 use crate::auth::Caller;
@@ -36,6 +38,7 @@ const SENSITIVE: [&str; 6] = [
 #[schemars(deny_unknown_fields)]
 #[schemars(rename = "EndpointHeadersIn")]
 pub(crate) struct HeadersIn {
+    #[schemars(schema_with = "described")]
     headers: BTreeMap<String, String>,
 }
 
@@ -44,6 +47,7 @@ pub(crate) struct HeadersIn {
 #[schemars(deny_unknown_fields)]
 #[schemars(rename = "EndpointHeadersPatchIn")]
 pub(crate) struct HeadersPatch {
+    #[schemars(schema_with = "described_with_null")]
     headers: BTreeMap<String, Option<String>>,
 }
 
@@ -138,6 +142,28 @@ async fn patch(
         apply(&mut secrets.headers, &given)
     });
     changed.await.map(|()| StatusCode::NO_CONTENT)
+}
+
+fn described(_: &mut SchemaGenerator) -> Schema {
+    described_as(json!("string"))
+}
+
+fn described_with_null(_: &mut SchemaGenerator) -> Schema {
+    described_as(json!(["string", "null"]))
+}
+
+/// By their names (RFC 9110, `token`).
+fn described_as(kind: Value) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": HEADERS_MAX,
+        "propertyNames": {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"},
+        "additionalProperties": {
+            "type": kind,
+            "maxLength": HEADER_VALUE_BYTES_MAX,
+            "pattern": r"^([!-~]([ -~]*[!-~])?)?$",
+        },
+    })
 }
 
 type Given = BTreeMap<String, Option<String>>;

@@ -1,5 +1,6 @@
 //! The description of the API: OpenAPI 3.1, made from the table of operations and from the types that are read and written.
 
+mod links;
 mod page;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
+use hooklane_types::id::PRODUCER_ID_BYTES_MAX;
 use http::Method;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use schemars::generate::SchemaSettings;
@@ -133,7 +135,7 @@ fn describe(tag: &str, operation: &Operation, schemas: &mut Schemas) -> Value {
 }
 
 fn parameters(operation: &Operation) -> Vec<Value> {
-    let named = |name: &&str| {
+    let named = |name: &str| {
         json!({
             "name": name,
             "in": "path",
@@ -146,12 +148,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             "schema": {"type": "string"},
         })
     };
-    let names: Vec<&str> = operation
-        .path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-        .collect();
-    let mut parameters: Vec<Value> = names.iter().map(named).collect();
+    let mut parameters: Vec<Value> = links::names(operation.path).map(named).collect();
     for field in &operation.query {
         parameters.push(json!({
             "name": field.name,
@@ -161,11 +158,16 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         }));
     }
     if operation.method == Method::POST {
+        // Publishing makes the key the event's id.
+        let most = match operation.is_elsewhere() {
+            true => PRODUCER_ID_BYTES_MAX,
+            false => idempotency::KEY_BYTES_MAX,
+        };
         parameters.push(json!({
             "name": idempotency::HEADER,
             "in": "header",
             "description": "The same key again: the same answer, and nothing is carried out again",
-            "schema": {"type": "string", "minLength": 1, "maxLength": idempotency::KEY_BYTES_MAX},
+            "schema": {"type": "string", "minLength": 1, "maxLength": most},
         }));
     }
     parameters
@@ -177,6 +179,10 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value>
         let mut response = json!({"description": words(answer.status)});
         if let Some(schema) = answer.schema {
             response["content"] = content(&schema(&mut schemas.written));
+            let links = links::behind(operation);
+            if !links.is_empty() {
+                response["links"] = Value::Object(links);
+            }
         }
         responses.insert(answer.status.to_string(), response);
     }
