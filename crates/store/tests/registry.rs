@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use hooklane_store::catalog::{Address, Catalog, Document, Draft, Kind};
-use hooklane_store::items::{self, Application, Endpoint, EndpointSecrets, Key, OldSecret, StaticKey};
+use hooklane_store::items::{
+    self, Application, Endpoint, EndpointSecrets, Key, OldSecret, Signature, StaticKey,
+};
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_store::vault::Vault;
@@ -122,6 +124,8 @@ impl Site {
             event_types: None,
             channels: None,
             metadata: BTreeMap::new(),
+            retry: None,
+            signature: Signature::default(),
             sealed: secrets.seal(&self.vault, id),
         })
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
 
-use hooklane_signing::Secret;
+use hooklane_signing::{Scheme, Secret};
 use hooklane_types::endpoint::check_url;
 use hooklane_types::{Channel, EventType};
 use serde::Deserialize;
@@ -22,6 +22,8 @@ const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
 const EVENT_TYPES_MAX: usize = 1_000;
 /// Bytes of a fresh secret.
 const SECRET_BYTES: usize = 32;
+/// Longest secret of a format that takes any text, in bytes.
+const VERBATIM_BYTES_MAX: usize = 256;
 /// What `version` always is.
 pub(super) const VERSION: u16 = 1;
 
@@ -128,30 +130,40 @@ fn set<T: Hash + Eq + Clone, E: fmt::Display>(
     Ok(values)
 }
 
-/// A signing secret, as text. It does not show itself in `Debug`.
+/// A signing secret, as text; whether it goes with the endpoint's format is seen by [`SecretText::checked`]. It does not show itself in
+/// `Debug`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(transparent)]
 pub(crate) struct SecretText(String);
 
+described!(SecretText: {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": VERBATIM_BYTES_MAX,
+    "description": "For standard signatures base64 of 32 to 100 characters, with whsec_ in front or without; for others any text, which \
+        is the key as it stands",
+});
+
 impl SecretText {
-    /// A fresh one.
+    /// A fresh one, which goes with every format.
     pub(super) fn fresh() -> SecretText {
         let bytes: [u8; SECRET_BYTES] = rand::random();
         let secret = Secret::symmetric_from_bytes(&bytes).expect("32 bytes are a secret");
         SecretText(secret.expose())
     }
-}
 
-described!(SecretText: {"type": "string", "pattern": r"^(whsec_)?[a-zA-Z0-9+/=]{32,100}$"});
-
-impl TryFrom<String> for SecretText {
-    type Error = String;
-
-    /// As Svix's API, without a prefix as well; never quotes the text.
-    fn try_from(text: String) -> Result<SecretText, String> {
-        let text = match text.contains('_') {
-            true => text,
-            false => format!("whsec_{text}"),
+    /// The text as it is kept, if it is a secret of this scheme; the error never quotes it. Standard ones are read as Svix's API does,
+    /// without a prefix as well.
+    pub(super) fn checked(self, scheme: &Scheme) -> Result<String, String> {
+        if scheme.takes_verbatim() {
+            return match (1..=VERBATIM_BYTES_MAX).contains(&self.0.len()) {
+                true => Ok(self.0),
+                false => Err(format!("this has 1 to {VERBATIM_BYTES_MAX} bytes")),
+            };
+        }
+        let text = match self.0.contains('_') {
+            true => self.0,
+            false => format!("whsec_{}", self.0),
         };
         let secret = Secret::parse(&text).map_err(|error| error.to_string())?;
         if secret.kind() == hooklane_signing::SecretKind::Ed25519Public {
@@ -159,15 +171,9 @@ impl TryFrom<String> for SecretText {
         }
         let chars = text.rsplit('_').next().unwrap_or_default().len();
         match (32..=100).contains(&chars) {
-            true => Ok(SecretText(secret.expose())),
+            true => Ok(secret.expose()),
             false => Err("a secret has 32 to 100 characters of base64 behind its prefix".to_owned()),
         }
-    }
-}
-
-impl From<SecretText> for String {
-    fn from(secret: SecretText) -> String {
-        secret.0
     }
 }
 
@@ -228,14 +234,11 @@ mod tests {
 
     #[test]
     fn secrets_are_read_with_and_without_their_prefix() {
+        let standard = Scheme::Standard(hooklane_signing::HeaderFamily::Svix);
         let bare = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        for right in [
-            bare.to_owned(),
-            format!("whsec_{bare}"),
-            SecretText::fresh().into(),
-        ] {
-            let secret = SecretText::try_from(right).unwrap();
-            assert!(String::from(secret.clone()).starts_with("whsec_"));
+        for right in [bare.to_owned(), format!("whsec_{bare}"), SecretText::fresh().0] {
+            let secret = SecretText(right);
+            assert!(secret.clone().checked(&standard).unwrap().starts_with("whsec_"));
             assert!(!format!("{secret:?}").contains("whsec"));
         }
         for wrong in [
@@ -245,8 +248,13 @@ mod tests {
             "not base64 at all, and long enough",
             "whpk_AAAA",
         ] {
-            let error = SecretText::try_from(wrong.to_owned()).unwrap_err();
+            let error = SecretText(wrong.to_owned()).checked(&standard).unwrap_err();
             assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
+            let verbatim = SecretText(wrong.to_owned()).checked(&Scheme::GitHub);
+            assert_eq!(
+                verbatim.ok().as_deref(),
+                Some(wrong).filter(|text| !text.is_empty())
+            );
         }
     }
 

@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::delivery;
 use crate::answer::{Problem, Refusal};
 use crate::auth::Caller;
 use crate::body::Json;
@@ -121,9 +122,10 @@ async fn put(
     let application = caller.application(&api, &application).await?;
     let given = body.headers.into_iter().map(|(name, value)| (name, Some(value)));
     let given = checked(given.collect())?;
-    let changed = api.change_secrets(&application, &endpoint, |secrets| {
+    let changed = api.change_secrets(&application, &endpoint, |item, secrets| {
         secrets.headers.clear();
-        apply(&mut secrets.headers, &given)
+        apply(&mut secrets.headers, &given)?;
+        delivery::check(item, secrets, api.now())
     });
     changed.await.map(|()| StatusCode::NO_CONTENT)
 }
@@ -138,8 +140,9 @@ async fn patch(
     query.finish()?;
     let application = caller.application(&api, &application).await?;
     let given = checked(body.headers)?;
-    let changed = api.change_secrets(&application, &endpoint, |secrets| {
-        apply(&mut secrets.headers, &given)
+    let changed = api.change_secrets(&application, &endpoint, |item, secrets| {
+        apply(&mut secrets.headers, &given)?;
+        delivery::check(item, secrets, api.now())
     });
     changed.await.map(|()| StatusCode::NO_CONTENT)
 }

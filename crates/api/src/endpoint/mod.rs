@@ -1,5 +1,6 @@
 //! `/app/{application}/endpoint`: endpoints.
 
+mod delivery;
 pub(crate) mod fields;
 mod headers;
 mod secret;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use self::delivery::{DeliveryIn, DeliveryOut};
 use self::fields::{Channels, EventTypes, SecretText, Target, Version};
 use crate::answer::Refusal;
 use crate::auth::Caller;
@@ -56,6 +58,9 @@ pub(crate) struct EndpointIn {
     _throttle_rate: NotHonoured,
     #[serde(default, rename = "rateLimit")]
     _rate_limit: NotHonoured,
+    /// Missing, it stays as it is.
+    #[serde(default)]
+    hooklane: Field<DeliveryIn>,
 }
 
 /// `EndpointUpdate`: there is a path of its own for the secret.
@@ -104,6 +109,9 @@ pub(crate) struct EndpointPatch {
     _throttle_rate: NotHonoured,
     #[serde(default, rename = "rateLimit")]
     _rate_limit: NotHonoured,
+    /// Missing, it stays as it is.
+    #[serde(default)]
+    hooklane: Field<DeliveryIn>,
 }
 
 /// `EndpointOut`, with the fields that older clients still read.
@@ -126,6 +134,7 @@ pub(crate) struct EndpointOut {
     throttle_rate: Option<u16>,
     rate_limit: Option<u16>,
     version: u16,
+    hooklane: DeliveryOut,
     created_at: String,
     updated_at: String,
 }
@@ -133,6 +142,7 @@ pub(crate) struct EndpointOut {
 impl From<Read<items::Endpoint>> for EndpointOut {
     fn from(Read { document, item }: Read<items::Endpoint>) -> EndpointOut {
         EndpointOut {
+            hooklane: DeliveryOut::from(&item),
             id: document.address.id,
             uid: document.uid,
             url: item.url,
@@ -161,6 +171,16 @@ impl EndpointIn {
         item.event_types = self.event_types.map(Into::into);
         item.channels = self.channels.map(Into::into);
         item.metadata = self.metadata.into();
+        write_delivery(self.hooklane, item);
+    }
+}
+
+/// `null` takes everything back to what it is without.
+fn write_delivery(given: Field<DeliveryIn>, item: &mut items::Endpoint) {
+    match given {
+        Field::Missing => {}
+        Field::Null => DeliveryIn::reset().write(item),
+        Field::Given(delivery) => delivery.write(item),
     }
 }
 
@@ -181,6 +201,7 @@ impl EndpointPatch {
         if let Some(metadata) = self.metadata {
             item.metadata = metadata.into();
         }
+        write_delivery(self.hooklane, item);
     }
 }
 
@@ -212,12 +233,25 @@ impl Api {
         opened.map_err(|error| Refusal::Broken(format!("the secrets of {}: {error}", address.id)))
     }
 
+    /// That the endpoint's secrets go with another format than before.
+    fn check_signature(
+        &self,
+        before: &items::Signature,
+        address: &Address,
+        item: &items::Endpoint,
+    ) -> Result<(), Refusal> {
+        if item.signature == *before {
+            return Ok(());
+        }
+        delivery::check(item, &self.open(address, item)?, self.now())
+    }
+
     /// Changes an endpoint's secrets.
     async fn change_secrets(
         &self,
         application: &Document,
         id_or_uid: &str,
-        mut change: impl FnMut(&mut EndpointSecrets) -> Result<(), Refusal>,
+        mut change: impl FnMut(&items::Endpoint, &mut EndpointSecrets) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let scope = &application.address.id;
         let changed = self.change(
@@ -226,7 +260,7 @@ impl Api {
             id_or_uid,
             |address, _, item: &mut items::Endpoint| {
                 let mut secrets = self.open(address, item)?;
-                change(&mut secrets)?;
+                change(item, &mut secrets)?;
                 item.sealed = secrets.seal(&self.vault, &address.id);
                 Ok(())
             },
@@ -310,12 +344,8 @@ async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read
         scope: application.address.id.clone(),
         id: EndpointId::fresh(api.now(), rand::random()).to_string(),
     };
-    let secrets = EndpointSecrets {
-        current: body.secret.clone().unwrap_or_else(SecretText::fresh).into(),
-        old: Vec::new(),
-        headers: BTreeMap::new(),
-    };
     let mut uid = None;
+    let secret = body.secret.clone();
     let mut item = items::Endpoint {
         url: body.url.clone().into(),
         description: String::new(),
@@ -323,9 +353,18 @@ async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read
         event_types: None,
         channels: None,
         metadata: BTreeMap::new(),
-        sealed: secrets.seal(&api.vault, &address.id),
+        retry: None,
+        signature: items::Signature::default(),
+        sealed: String::new(),
     };
     body.write(&mut uid, &mut item);
+    let secrets = EndpointSecrets {
+        current: secret::current(secret, &item.signature, "secret")?,
+        old: Vec::new(),
+        headers: BTreeMap::new(),
+    };
+    delivery::check(&item, &secrets, api.now())?;
+    item.sealed = secrets.seal(&api.vault, &address.id);
     Ok(api.insert(address, uid, item).await?)
 }
 
@@ -358,9 +397,10 @@ async fn put(
         Kind::Endpoint,
         &application.address.id,
         &endpoint,
-        |_, uid, item| {
+        |address, uid, item: &mut items::Endpoint| {
+            let before = item.signature.clone();
             body.clone().write(uid, item);
-            Ok(())
+            api.check_signature(&before, address, item)
         },
     );
     match changed.await {
@@ -388,9 +428,10 @@ async fn patch(
         Kind::Endpoint,
         &application.address.id,
         &endpoint,
-        |_, uid, item| {
+        |address, uid, item: &mut items::Endpoint| {
+            let before = item.signature.clone();
             body.clone().write(uid, item);
-            Ok(())
+            api.check_signature(&before, address, item)
         },
     );
     Ok(Out(changed.await?.into()))

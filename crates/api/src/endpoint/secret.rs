@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Out;
 use axum::extract::State;
-use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret};
+use hooklane_store::items::{OLD_SECRETS_MAX, OldSecret, Signature};
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,17 @@ pub(crate) struct SecretOut {
     key: String,
 }
 
+/// The secret that an endpoint gets: the one that is given, checked for its format, or a fresh one, which goes with all of them.
+pub(super) fn current(
+    given: Option<SecretText>,
+    signature: &Signature,
+    field: &str,
+) -> Result<String, Refusal> {
+    let scheme = signature.scheme().map_err(Refusal::Broken)?;
+    let checked = given.unwrap_or_else(SecretText::fresh).checked(&scheme);
+    checked.map_err(|why| Refusal::field(["body", field], why, "value_error"))
+}
+
 pub(super) fn operations() -> Vec<Operation> {
     const PATH: &str = "/app/{app_id}/endpoint/{endpoint_id}/secret";
     const ROTATE: &str = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate";
@@ -106,13 +117,16 @@ async fn rotate(
     query.finish()?;
     let application = caller.application(&api, &application).await?;
     let now = api.now();
-    let fresh: String = body.key.unwrap_or_else(SecretText::fresh).into();
     let grace_s = body
         .grace_period_seconds
         .map_or(GRACE_S_DEFAULT, |Grace(seconds)| seconds);
-    let changed = api.change_secrets(&application, &endpoint, |secrets| {
+    // The same one, should others be faster and this be done again.
+    let fresh = body.key.clone().unwrap_or_else(SecretText::fresh);
+    let mut key = String::new();
+    let changed = api.change_secrets(&application, &endpoint, |item, secrets| {
+        key = current(Some(fresh.clone()), &item.signature, "key")?;
         let replaced = OldSecret {
-            text: std::mem::replace(&mut secrets.current, fresh.clone()),
+            text: std::mem::replace(&mut secrets.current, key.clone()),
             until_ms: now.0 + i64::from(grace_s) * 1000,
         };
         secrets.old.retain(|old| old.until_ms > now.0);
@@ -133,5 +147,5 @@ async fn rotate(
     });
     changed.await?;
     // The API's description says 204 without a body. Newer clients read the new secret from the answer, and older ones read nothing.
-    Ok(Out(SecretOut { key: fresh }))
+    Ok(Out(SecretOut { key }))
 }

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hooklane_signing::{HeaderFamily, SECRETS_MAX, Scheme, Secret, Signer};
+use hooklane_signing::{SECRETS_MAX, Scheme, Secret, Signer};
 use hooklane_types::{ApplicationId, Channel, EndpointId, EventType, TypePattern, UnixMillis};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::{Retry, Signature};
 use crate::vault::{Vault, VaultError};
 
 /// Most old secrets that are valid beside the current one.
 pub const OLD_SECRETS_MAX: usize = SECRETS_MAX - 1;
 
 /// An endpoint. Its id and uid are the document's, its application the document's scope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Where to POST.
     pub url: Url,
@@ -33,6 +34,12 @@ pub struct Endpoint {
     /// The platform's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// When failed attempts are repeated; as Standard Webhooks advises, if this is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// In which format requests are signed.
+    #[serde(default, skip_serializing_if = "Signature::is_default")]
+    pub signature: Signature,
     /// [`EndpointSecrets`], sealed for this endpoint's id.
     pub sealed: String,
 }
@@ -114,12 +121,7 @@ impl Endpoint {
         now: UnixMillis,
     ) -> Result<hooklane_types::Endpoint, String> {
         let id = EndpointId::parse(id).map_err(|error| error.to_string())?;
-        let texts = secrets.valid(now).map(Secret::parse);
-        let texts = texts
-            .collect::<Result<Vec<Secret>, _>>()
-            .map_err(|error| error.to_string())?;
-        let scheme = Scheme::Standard(HeaderFamily::Svix);
-        let signer = Signer::new(scheme, texts).map_err(|error| error.to_string())?;
+        let signer = signer(self.signature.scheme()?, secrets, now)?;
         let mut endpoint = hooklane_types::Endpoint::new(id, application, self.url.clone(), signer);
         if let Some(wanted) = &self.event_types {
             endpoint.event_types = wanted.iter().cloned().map(TypePattern::Exact).collect();
@@ -127,8 +129,25 @@ impl Endpoint {
         endpoint.channels = self.channels.clone().unwrap_or_default();
         endpoint.headers = secrets.headers.clone().into_iter().collect();
         endpoint.disabled = self.disabled;
+        if let Some(retry) = &self.retry {
+            endpoint.retry = retry.policy()?;
+        }
         Ok(endpoint)
     }
+}
+
+/// What signs with the secrets that are valid at this time.
+///
+/// # Errors
+/// In words, when a secret is none for this scheme.
+pub fn signer(scheme: Scheme, secrets: &EndpointSecrets, now: UnixMillis) -> Result<Signer, String> {
+    let read = match scheme.takes_verbatim() {
+        true => Secret::verbatim,
+        false => Secret::parse,
+    };
+    let texts: Result<Vec<Secret>, _> = secrets.valid(now).map(read).collect();
+    let texts = texts.map_err(|error| error.to_string())?;
+    Signer::new(scheme, texts).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -157,6 +176,8 @@ mod tests {
             event_types: Some(vec![EventType::parse("a.b").unwrap()]),
             channels: None,
             metadata: BTreeMap::new(),
+            retry: None,
+            signature: Signature::default(),
             sealed: "v1.x.y".to_owned(),
         }
     }

@@ -1,6 +1,7 @@
 //! What stands in the catalog's documents. Each is JSON: a field that is new has a default, one that goes is still read.
 
 mod application;
+mod delivery;
 mod endpoint;
 mod event_type;
 mod key;
@@ -9,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use application::Application;
-pub use endpoint::{Endpoint, EndpointSecrets, OLD_SECRETS_MAX, OldSecret};
+pub use delivery::{EncodingName, HashName, Hmac, Retry, Signature};
+pub use endpoint::{Endpoint, EndpointSecrets, OLD_SECRETS_MAX, OldSecret, signer};
 pub use event_type::EventType;
 pub use key::{Key, StaticKey};
 
