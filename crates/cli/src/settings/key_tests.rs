@@ -23,12 +23,13 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 9] = [
+const WITHOUT_DEFAULT: [&str; 10] = [
     "file_bytes_max",
     "url",
     "ca_file",
     "proxy",
     "portal_url",
+    "operational_application",
     "pod",
     "id",
     "broker_users",
