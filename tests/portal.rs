@@ -5,7 +5,8 @@ mod served;
 mod stage;
 
 use anyhow::{Context, Result, ensure};
-use hooklane_testkit::python;
+use hooklane_testkit::process::Spawn;
+use hooklane_testkit::{javascript, python};
 use serde_json::{Value, json};
 use served::{End, SOON};
 use stage::Stage;
@@ -91,12 +92,20 @@ async fn what_is_asked_for_is_honoured_or_refused_by_its_name() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn svix_of_pypi_makes_and_ends_a_token_of_the_portal() -> Result<()> {
+async fn by(script: Spawn) -> Result<()> {
     let stage = Stage::start("").await?;
     let token = stage.token(&[]).await?;
-    let script = python::script(stage::file("portal.py"))?;
     let ended = script.args([&stage.url, &token]).run(SOON).await?;
     ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     Ok(())
+}
+
+#[tokio::test]
+async fn svix_of_pypi_makes_and_ends_a_token_of_the_portal() -> Result<()> {
+    by(python::script(stage::file("portal.py"))?).await
+}
+
+#[tokio::test]
+async fn svix_of_npm_makes_and_ends_a_token_of_the_portal() -> Result<()> {
+    by(javascript::script(stage::file("portal.js"))?).await
 }
