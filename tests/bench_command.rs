@@ -38,7 +38,7 @@ const ROWS_RABBITMQ: [(&str, usize); 7] = [
     ("g", 2),
 ];
 /// Rows on the embedded queue, where nobody publishes over AMQP.
-const ROWS_EMBEDDED: [(&str, usize); 7] = [
+const ROWS_EMBEDDED: [(&str, usize); 8] = [
     ("a", 3),
     ("b", 2),
     ("c", 4),
@@ -46,6 +46,7 @@ const ROWS_EMBEDDED: [(&str, usize); 7] = [
     ("e", 2),
     ("f", 1),
     ("g", 2),
+    ("h", 4),
 ];
 
 fn bench(temporary: &tempfile::TempDir, more: &[&str]) -> Result<Spawn> {
@@ -71,7 +72,7 @@ fn rows(out: &str) -> Result<BTreeMap<String, usize>> {
     Ok(cases)
 }
 
-fn expected(rows: [(&str, usize); 7]) -> BTreeMap<String, usize> {
+fn expected<const N: usize>(rows: [(&str, usize); N]) -> BTreeMap<String, usize> {
     rows.map(|(case, count)| (case.to_owned(), count)).into()
 }
 

@@ -23,11 +23,13 @@ pub enum Case {
     Retries,
     /// Memory with a large backlog.
     Backlog,
+    /// With a store beside without.
+    History,
 }
 
 impl Case {
     /// All cases, in order.
-    pub const ALL: [Case; 7] = [
+    pub const ALL: [Case; 8] = [
         Case::Publish,
         Case::Drain,
         Case::Both,
@@ -35,6 +37,7 @@ impl Case {
         Case::Hanging,
         Case::Retries,
         Case::Backlog,
+        Case::History,
     ];
 
     /// Its letter.
@@ -47,6 +50,7 @@ impl Case {
             Case::Hanging => 'e',
             Case::Retries => 'f',
             Case::Backlog => 'g',
+            Case::History => 'h',
         }
     }
 }
@@ -59,7 +63,7 @@ impl FromStr for Case {
             .into_iter()
             .find(|case| text.len() == 1 && text.starts_with(case.letter()));
         found.ok_or_else(|| {
-            "a: publishing, b: draining, c: both at once, d: many endpoints, e: endpoints that hang, f: retries, g: a large backlog".to_owned()
+            "a: publishing, b: draining, c: both at once, d: many endpoints, e: endpoints that hang, f: retries, g: a large backlog, h: with a store".to_owned()
         })
     }
 }
@@ -78,6 +82,8 @@ pub enum Format {
 pub struct Options {
     /// The broker's URL; without one, the embedded queue.
     pub broker: Option<String>,
+    /// The URL of a PostgreSQL database for case h on a broker; the embedded queue has a store of its own.
+    pub store: Option<String>,
     /// In front of the names of exchanges and queues.
     pub prefix: String,
     /// What to measure.

@@ -40,6 +40,7 @@ async fn measure(case: Case, stage: &Stage<'_>, tuning: &Tuning) -> anyhow::Resu
         Case::Hanging => cases::hanging::run(stage).await,
         Case::Retries => cases::retries::run(stage).await,
         Case::Backlog => cases::backlog::run(stage, tuning).await,
+        Case::History => cases::history::run(stage, tuning).await,
     }
 }
 

@@ -31,6 +31,21 @@ impl Settings {
         settings
     }
 
+    /// With a history in PostgreSQL. The secrets are the bench's own.
+    pub fn postgres(mut self, url: &str) -> Settings {
+        let _ = writeln!(
+            self.sections,
+            "[store]\nurl = {url:?}\n[api]\nencryption_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\njwt_secret = \"a secret of the bench\""
+        );
+        self
+    }
+
+    /// With or without a history in the data directory.
+    pub fn history(mut self, is_kept: bool) -> Settings {
+        let _ = writeln!(self.sections, "[store]\nhistory = {is_kept}");
+        self
+    }
+
     /// For `hooklane serve`, with its queue in this directory.
     pub fn embedded(directory: &Path) -> Settings {
         let mut settings = Settings::shared();

@@ -161,11 +161,30 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Settings without an endpoint.
+    /// Settings without an endpoint, and without a history.
     pub fn settings(&self) -> Settings {
         match &self.on {
             On::RabbitMq { url, .. } => Settings::rabbitmq(url, &self.options.prefix),
-            On::Embedded => Settings::embedded(&self.data()),
+            On::Embedded => Settings::embedded(&self.data()).history(false),
+        }
+    }
+
+    /// Settings without an endpoint, with a history; none where there is no store for it.
+    pub fn settings_with_history(&self) -> Option<Settings> {
+        match &self.on {
+            On::RabbitMq { url, .. } => {
+                let store = self.options.store.as_ref()?;
+                Some(Settings::rabbitmq(url, &self.options.prefix).postgres(store))
+            }
+            On::Embedded => Some(Settings::embedded(&self.data()).history(true)),
+        }
+    }
+
+    /// Starts what records, where that is a process of its own.
+    pub async fn recorder(&self, settings: &Settings) -> anyhow::Result<Option<Process>> {
+        match &self.on {
+            On::RabbitMq { .. } => Ok(Some(self.service("control", settings).await?.0)),
+            On::Embedded => Ok(None),
         }
     }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod dead;
+mod disable;
 mod drain;
 mod entry;
 mod error;
@@ -14,6 +15,7 @@ mod shelf;
 pub mod status;
 
 pub use dead::{DeadDetail, DeadEntry, DeadRow, DeliveryDetail};
+pub use disable::AutoDisable;
 pub use drain::{Drained, drain};
 pub use entry::{Entry, NotReplayable, Replay};
 pub use error::ControlError;

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::FutureExt;
+use futures_util::future::{join, join3};
 use hooklane_broker::{ConsumeOptions, Consumption, Destination, Incoming, Outgoing, Queue, SharedBroker};
 use hooklane_store::history::{History, HistoryError, Refused};
 use hooklane_telemetry::{Metric, Metrics};
@@ -13,6 +14,8 @@ use hooklane_types::record::{Record, decode};
 use hooklane_types::{EnvelopeError, Fault, FaultReason, Internal, Origin, Original, RawMessage, UnixMillis};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+use crate::disable::{AutoDisable, Failures};
 
 /// Messages in hand from each of the two queues.
 const PREFETCH: u16 = 64;
@@ -47,6 +50,8 @@ pub struct Recorder {
     pub metrics: Arc<Metrics>,
     /// The wall clock.
     pub clock: fn() -> UnixMillis,
+    /// What disables endpoints that only fail; none: nothing does.
+    pub disable: Option<AutoDisable>,
     /// How long an event and what became of it are kept, from its acceptance; none: for ever.
     pub retention: Option<Duration>,
 }
@@ -54,19 +59,27 @@ pub struct Recorder {
 impl Recorder {
     /// Records until `stop`, or until the broker has ended. What was taken and not written by then comes again.
     pub async fn run(self, stop: CancellationToken) {
-        let both = join(self.follow(Queue::Contents), self.follow(Queue::Records));
-        let all = join(both, self.forget());
+        let (failures, judging) = match self.disable.clone().map(AutoDisable::start) {
+            Some((failures, judging)) => (Some(failures), judging.right_future()),
+            None => (None, std::future::pending().left_future()),
+        };
+        let failures = failures.as_ref();
+        let both = join(
+            self.follow(Queue::Contents, failures),
+            self.follow(Queue::Records, failures),
+        );
+        let all = join3(both, self.forget(), judging);
         stop.run_until_cancelled(all).await;
     }
 
-    async fn follow(&self, queue: Queue) {
+    async fn follow(&self, queue: Queue, failures: Option<&Failures>) {
         let options = ConsumeOptions {
             prefetch: PREFETCH,
             bytes_max: BYTES_MAX,
         };
         let mut consumption = self.broker.consume(queue, options);
         while let Some(step) = gather(consumption.as_mut()).await {
-            if self.take(step).await {
+            if self.take(step, failures).await {
                 tracing::warn!(
                     queue = queue.name(),
                     "a newer version of Hooklane wrote a record: it waits for a recorder of that version"
@@ -79,7 +92,7 @@ impl Recorder {
     }
 
     /// Writes what can be read and acks it. Whether something has to be read by a newer version: it is given back.
-    async fn take(&self, step: Vec<Incoming>) -> bool {
+    async fn take(&self, step: Vec<Incoming>, failures: Option<&Failures>) -> bool {
         let mut is_newer = false;
         let (mut records, mut read) = (Vec::new(), Vec::new());
         for incoming in step {
@@ -98,6 +111,9 @@ impl Recorder {
         let count = records.len();
         let records: Arc<[Record]> = records.into();
         let refused = self.write(records.clone()).await;
+        if let Some(failures) = failures {
+            failures.note(&records);
+        }
         self.metrics.add(
             Metric::RecordsKept,
             &[],

@@ -82,6 +82,7 @@ impl Stage {
             history,
             metrics: self.metrics.clone(),
             clock: || NOW,
+            disable: None,
             retention: None,
         };
         let stop = CancellationToken::new();
@@ -489,6 +490,7 @@ async fn what_is_too_old_is_forgotten() -> Result<()> {
         history: stage.history.clone(),
         metrics: stage.metrics.clone(),
         clock: || NOW,
+        disable: None,
         retention: Some(Duration::from_secs(86_400)),
     };
     let stop = CancellationToken::new();

@@ -6,6 +6,7 @@ pub mod both;
 pub mod drain;
 pub mod endpoints;
 pub mod hanging;
+pub mod history;
 pub mod publish;
 pub mod retries;
 

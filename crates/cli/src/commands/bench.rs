@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 use hooklane_bench::{Case, Format, Options, PREFIX};
 
-use super::block_on;
 use super::owner::END_WITH_STDIN;
+use super::{block_on, usage};
 
 #[derive(Args)]
 pub struct Bench {
@@ -17,17 +17,20 @@ pub struct Bench {
         hide_env_values = true
     )]
     broker: Option<String>,
+    /// For h on a broker: an empty PostgreSQL database on this machine, postgres://user:password@127.0.0.1:5432/database
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOOKLANE_BENCH_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
     /// In front of the names of the bench's exchanges and queues; refused when it is in use
     #[arg(long, value_name = "TEXT", default_value = PREFIX)]
     prefix: String,
     /// What to measure: a publishing, b draining a backlog, c both at once and latency, d many endpoints, e endpoints that hang, f retries due
-    /// at once, g memory with a large backlog
-    #[arg(
-        long,
-        value_name = "LETTERS",
-        value_delimiter = ',',
-        default_value = "a,b,c,d,e,f,g"
-    )]
+    /// at once, g memory with a large backlog, h with a store beside without [default: all; h on a broker only with --store]
+    #[arg(long, value_name = "LETTERS", value_delimiter = ',')]
     what: Vec<Case>,
     /// Runs of each kind; medians are told
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -60,10 +63,24 @@ enum Rows {
 impl Bench {
     /// Measures, and writes a row for each thing measured.
     pub fn run(self) -> anyhow::Result<()> {
+        let has_store = self.broker.is_none() || self.store.is_some();
+        if self.what.contains(&Case::History) && !has_store {
+            return Err(usage(
+                "h needs a store: give --store postgres://user:password@127.0.0.1:5432/database, an empty database, beside --broker",
+            ));
+        }
+        let cases = match self.what.is_empty() {
+            true => Case::ALL
+                .into_iter()
+                .filter(|case| *case != Case::History || has_store)
+                .collect(),
+            false => self.what,
+        };
         let options = Options {
             broker: self.broker,
+            store: self.store,
             prefix: self.prefix,
-            cases: self.what,
+            cases,
             rounds: self.rounds.into(),
             events: self.events,
             retries: self.retries,

@@ -31,6 +31,8 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// What serves the API, and what follows its changes.
 pub struct Management {
     pub api: Arc<Api>,
+    /// Where endpoints are.
+    pub catalog: Arc<dyn Catalog>,
     /// None where nothing is recorded.
     pub history: Option<Arc<dyn History>>,
     pub followed: Followed,
@@ -65,7 +67,7 @@ pub async fn open(
     };
     let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
     let api = Arc::new(Api {
-        catalog,
+        catalog: catalog.clone(),
         responses: store,
         vault,
         tokens,
@@ -81,6 +83,7 @@ pub async fn open(
     });
     Ok(Management {
         api,
+        catalog,
         history,
         followed,
         follower,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use futures_util::{FutureExt, TryFutureExt};
 use hooklane_broker::RecordWriter;
-use hooklane_control::Recorder;
+use hooklane_control::{AutoDisable, Recorder};
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
@@ -87,9 +87,18 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     if let Some(history) = management.history {
         let recorder = Recorder {
             broker: broker.clone(),
-            history,
+            history: history.clone(),
             metrics: metrics.clone(),
             clock: now,
+            disable: Some(AutoDisable {
+                catalog: management.catalog.clone(),
+                history: history.clone(),
+                broker: broker.clone(),
+                registry: registry.clone(),
+                operational_application: dispatcher.settings.operational_application.clone(),
+                after: settings.store.disable_after,
+                clock: now,
+            }),
             retention: Some(settings.store.retention),
         };
         tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));

@@ -23,7 +23,8 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 10] = [
+const WITHOUT_DEFAULT: [&str; 11] = [
+    "operational_application",
     "file_bytes_max",
     "url",
     "ca_file",

@@ -16,7 +16,7 @@ pub const FILE_VARIABLE: &str = "HOOKLANE_CONFIG";
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Settings outside of a section, as variables: without them, what a cluster sets for a service that is called
 /// `hooklane` (`HOOKLANE_PORT`, `HOOKLANE_SERVICE_HOST`) would be taken for settings.
-const TOP_VARIABLES: [&str; 1] = ["HOOKLANE_DEFAULT_APPLICATION"];
+const TOP_VARIABLES: [&str; 2] = ["HOOKLANE_DEFAULT_APPLICATION", "HOOKLANE_OPERATIONAL_APPLICATION"];
 
 /// A flag that sets a setting.
 #[derive(Clone, Debug)]
