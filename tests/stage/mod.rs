@@ -88,7 +88,11 @@ impl Stage {
 
     /// A fresh vhost on the node that all tests of this file share.
     pub async fn new() -> Result<Stage> {
-        let vhost = shared().await?.vhost().await?;
+        Stage::at_vhost(shared().await?.vhost().await?).await
+    }
+
+    /// In this vhost.
+    pub async fn at_vhost(vhost: Vhost) -> Result<Stage> {
         let mut stage = Stage::at(vhost.url()).await?;
         stage.vhost = Some(vhost);
         Ok(stage)

@@ -30,7 +30,7 @@ use axum::routing::MethodRouter;
 pub use auth::key;
 pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
 pub use portal::Portal;
-pub use state::{Api, BODY_BYTES_MAX};
+pub use state::{Api, BODY_BYTES_MAX, InForce};
 
 use answer::Refusal;
 use operation::Operation;

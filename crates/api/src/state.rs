@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hooklane_store::catalog::{Address, Catalog, CatalogError, Document, Draft, Kind, Revision};
 use hooklane_store::items::{self, UnreadableItem};
 use hooklane_store::registry::Keys;
 use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
-use hooklane_telemetry::Metrics;
+use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::UnixMillis;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,28 @@ const RACES_MAX: usize = 8;
 /// How long a change is waited for that is durable already. It takes force afterwards all the same.
 const IN_FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Who routes by the catalog.
+#[async_trait]
+pub trait InForce: Send + Sync {
+    /// Ends when all of them route by this revision or a later one.
+    async fn wait_for(&self, revision: Revision);
+}
+
+/// This process alone, by the revision that it has.
+#[async_trait]
+impl InForce for watch::Receiver<Revision> {
+    async fn wait_for(&self, revision: Revision) {
+        let mut applied = self.clone();
+        // A follower that has ended will never have it.
+        if watch::Receiver::wait_for(&mut applied, |applied| *applied >= revision)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// The API's ports.
 pub struct Api {
     /// Where everything is kept.
@@ -42,8 +65,8 @@ pub struct Api {
     pub keys: watch::Receiver<Arc<Keys>>,
     /// Where users of the platform are sent.
     pub portal: Portal,
-    /// The revision that this process routes by.
-    pub applied: watch::Receiver<Revision>,
+    /// Whom a change is waited for.
+    pub in_force: Arc<dyn InForce>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether endpoints with `http` URLs are refused.
@@ -57,14 +80,14 @@ impl Api {
         (self.clock)()
     }
 
-    /// Waits until a change is in force here.
+    /// Waits until a change is in force.
     pub(crate) async fn in_force(&self, revision: Revision) {
-        let mut applied = self.applied.clone();
-        let applied = applied.wait_for(|applied| *applied >= revision);
+        let applied = self.in_force.wait_for(revision);
         if timeout(IN_FORCE_TIMEOUT, applied).await.is_err() {
+            self.metrics.count(Metric::ChangesLate, &[]);
             tracing::warn!(
                 revision = revision.0,
-                "a change is answered that is not in force here yet"
+                "a change is answered that is not in force everywhere yet"
             );
         }
     }

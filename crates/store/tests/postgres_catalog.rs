@@ -83,7 +83,7 @@ async fn ten_processes_that_begin_at_once_migrate_once() -> Result<()> {
         database
             .psql("SELECT array_agg(number) FROM hooklane.migrations")
             .await?
-            == "{1,2}"
+            == "{1,2,3}"
     );
     Ok(())
 }

@@ -76,6 +76,7 @@ metrics! {
     RecordsDropped Counter "hooklane_records_dropped_total" ["queue"] "Records that the history will never have, because their queue was full.";
     RecordsKept Counter "hooklane_records_kept_total" [] "Records written to the history.";
     RecordsRefused Counter "hooklane_records_refused_total" [] "Records that the history cannot keep; they are put on the shelf of faults.";
+    ChangesLate Counter "hooklane_changes_late_total" [] "Changes of the API that were answered before every process routed by them.";
     RecorderWaits Counter "hooklane_recorder_waits_total" [] "Times that the recorder waited because the store was away or had no room.";
     EndpointsSick Gauge "hooklane_endpoints_sick" [] "Endpoints that get nothing new on the fast path.";
     EndpointAttempts Counter "hooklane_endpoint_attempts_total" ["endpoint", "outcome"] "Attempts per endpoint; endpoints beyond the label bound count as 'other'.";

@@ -250,7 +250,7 @@ impl Look<'_> {
         let actor = match self.settings.role {
             Role::Ingest => Actor::Ingest,
             Role::Dispatcher => Actor::Dispatcher,
-            Role::Operator => Actor::Operator,
+            Role::Control | Role::Operator => Actor::Operator,
         };
         let Rights {
             configure,

@@ -85,7 +85,7 @@ impl RabbitMq {
         let (publisher, task) = Publisher::new(shared.clone(), publishing.clone(), stop.clone());
         tasks.spawn(essential(task, stop.clone()));
         let publisher = Arc::new(publisher);
-        if role == Role::Dispatcher {
+        if matches!(role, Role::Dispatcher | Role::Control) {
             consuming.want();
         }
         if role != Role::Operator {

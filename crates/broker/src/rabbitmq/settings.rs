@@ -18,6 +18,8 @@ pub enum Role {
     Ingest,
     /// Publishes and consumes.
     Dispatcher,
+    /// Publishes and consumes records.
+    Control,
     /// A command: connects when it must.
     Operator,
 }
@@ -28,6 +30,7 @@ impl Role {
         match self {
             Role::Ingest => "ingest",
             Role::Dispatcher => "dispatcher",
+            Role::Control => "control",
             Role::Operator => "operator",
         }
     }

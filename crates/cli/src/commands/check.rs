@@ -1,6 +1,7 @@
 //! `hooklane check`
 
 mod directory;
+mod store;
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +16,7 @@ use hooklane_types::Endpoint;
 use ipnet::IpNet;
 use url::Host;
 
-use super::flags::{BrokerFlags, SettingsFlags};
+use super::flags::{BrokerFlags, SettingsFlags, StoreFlags};
 use super::{block_on, print};
 use crate::settings::{self, Loaded, Problem, Role, Sources};
 
@@ -28,6 +29,8 @@ pub struct Check {
     settings: SettingsFlags,
     #[command(flatten)]
     broker: BrokerFlags,
+    #[command(flatten)]
+    store: StoreFlags,
     /// For whom: decides which secrets must be there, and which rights are named. Without it, everything is looked at
     #[arg(long, value_enum)]
     role: Option<For>,
@@ -37,6 +40,7 @@ pub struct Check {
 enum For {
     Ingest,
     Dispatcher,
+    Control,
     Operator,
 }
 
@@ -46,6 +50,7 @@ impl For {
             None => (Role::Check, BrokerRole::Operator),
             Some(For::Ingest) => (Role::Ingest, BrokerRole::Ingest),
             Some(For::Dispatcher) => (Role::Dispatcher, BrokerRole::Dispatcher),
+            Some(For::Control) => (Role::Control, BrokerRole::Control),
             Some(For::Operator) => (Role::Client, BrokerRole::Operator),
         }
     }
@@ -69,7 +74,7 @@ impl Check {
     /// from being looked at, where its URL is right.
     pub fn run(self) -> anyhow::Result<()> {
         let (role, broker_role) = For::roles(self.role);
-        let sources = self.settings.sources(vec![self.broker.flag()]);
+        let sources = self.settings.sources(vec![self.broker.flag(), self.store.flag()]);
         let (loaded, problems) = settings::inspect(&sources, role);
         let mut findings: Vec<Finding> = problems.iter().map(of_problem).collect();
         if let Some(loaded) = &loaded {
@@ -80,12 +85,20 @@ impl Check {
             .as_ref()
             .filter(|loaded| loaded.settings.broker.url.is_none() && self.role.is_none())
             .map(|loaded| loaded.settings.embedded.clone());
+        let postgres = loaded
+            .as_ref()
+            .and_then(|loaded| loaded.settings.store.postgres.clone());
         let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
         let mut bad = count(&findings, Verdict::Problem);
         match rabbitmq {
             Some(rabbitmq) => bad += block_on(broker(rabbitmq))?,
             None if bad == 0 => show(&without_broker())?,
             None => {}
+        }
+        if let Some(postgres) = postgres {
+            let finding = block_on(async { Ok(store::look(&postgres).await) })?;
+            show(&finding)?;
+            bad += count(&[finding], Verdict::Problem);
         }
         if let Some(embedded) = embedded {
             let findings = directory::findings(&embedded);

@@ -13,8 +13,9 @@ use hooklane_telemetry::{Metrics, operations_router};
 use tokio::net::TcpListener;
 
 use super::block_on;
-use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, essentials, listen, readiness, run_beside};
+use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
+use super::pod;
+use super::service::{ListenSetting, Signals, alive, announce, listen, readiness, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -29,6 +30,8 @@ pub struct Dispatcher {
     settings: SettingsFlags,
     #[command(flatten)]
     broker: BrokerFlags,
+    #[command(flatten)]
+    store: StoreFlags,
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:8072]; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -39,6 +42,7 @@ impl Dispatcher {
     pub fn run(self) -> anyhow::Result<()> {
         let flags = vec![
             self.broker.flag(),
+            self.store.flag(),
             flag("--listen", "dispatcher.listen", self.listen.as_ref()),
         ];
         let sources = self.settings.sources(flags);
@@ -50,15 +54,31 @@ impl Dispatcher {
 
 async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let section = loaded.settings.dispatcher.clone();
+    let settings = loaded.settings.clone();
+    let section = settings.dispatcher.clone();
     let listener = listen(section.listen, &LISTEN).await?;
     let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
         .context("[egress] does not make a client")?;
     let rabbitmq = loaded.settings.broker.rabbitmq(BrokerRole::Dispatcher)?;
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = Signals::default();
-    let (watch, registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
-    let mut tasks = essentials(&signals, &broker, watch)?;
+    let mut tasks = alive(&signals, &broker)?;
+    let (mut watch, mut registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
+    let (mut records, mut telling) = (RecordWriter::off(), None);
+    if settings.store.postgres.is_some() {
+        let snapshot = settings.store.snapshot.clone();
+        let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
+            broker.shut_down().await;
+            return Ok(());
+        };
+        registry = pod.followed.registry.clone();
+        watch = watch.taken_by(pod.followed.base.clone());
+        telling = Some(pod.follow("dispatcher", &mut tasks, &signals).await);
+        if settings.store.history {
+            records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
+        }
+    }
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     announce(&listener, "http")?;
     tasks.spawn(operations(
         listener,
@@ -73,12 +93,15 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             client,
             claims: Arc::new(ProcessClaims::new(section.claim_entries_max)),
             registry,
-            records: RecordWriter::off(),
+            records,
             metrics,
         },
         signals.shutdown(),
     );
     let result = run_beside(service, tasks, &signals).await;
+    if let Some(telling) = telling {
+        telling.ended().await;
+    }
     broker.shut_down().await;
     result
 }

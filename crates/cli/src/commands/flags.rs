@@ -43,6 +43,22 @@ impl SettingsFlags {
     }
 }
 
+/// Which store.
+#[derive(Args)]
+pub struct StoreFlags {
+    /// The store: `postgres://user:password@host:port/database`. Other users of the machine see flags: HOOKLANE_STORE__URL or the settings
+    /// file keep a password to yourself
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+impl StoreFlags {
+    /// As a flag that sets a setting.
+    pub fn flag(&self) -> Option<Flag> {
+        flag("--store", "store.url", self.store.as_ref())
+    }
+}
+
 impl BrokerFlags {
     /// As a flag that sets a setting.
     pub fn flag(&self) -> Option<Flag> {

@@ -9,8 +9,9 @@ use hooklane_ingest::{IngestSettings, Ports};
 use hooklane_telemetry::Metrics;
 
 use super::block_on;
-use super::flags::{BrokerFlags, SettingsFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, announce, essentials, listen, run_beside};
+use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
+use super::service::{ListenSetting, Signals, alive, announce, listen, run_beside};
+use super::{management, pod};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -25,6 +26,8 @@ pub struct Ingest {
     settings: SettingsFlags,
     #[command(flatten)]
     broker: BrokerFlags,
+    #[command(flatten)]
+    store: StoreFlags,
     /// Where to listen [default: 127.0.0.1:8071]; port 0 takes a free one, and the line printed names it
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -35,6 +38,7 @@ impl Ingest {
     pub fn run(self) -> anyhow::Result<()> {
         let flags = vec![
             self.broker.flag(),
+            self.store.flag(),
             flag("--listen", "ingest.listen", self.listen.as_ref()),
         ];
         let sources = self.settings.sources(flags);
@@ -62,24 +66,44 @@ pub fn scheme(settings: &IngestSettings) -> &'static str {
 
 async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let section = loaded.settings.ingest.clone();
+    let settings = loaded.settings.clone();
+    let section = settings.ingest.clone();
     let listener = listen(section.listen, &LISTEN).await?;
     let rabbitmq = loaded.settings.broker.rabbitmq(BrokerRole::Ingest)?;
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = signals(&section.settings);
-    let (watch, registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
-    let tasks = essentials(&signals, &broker, watch)?;
+    let mut tasks = alive(&signals, &broker)?;
+    let (mut watch, mut registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
+    let (mut read_token, mut records, mut telling) = (None, RecordWriter::off(), None);
+    if settings.store.postgres.is_some() {
+        let snapshot = settings.store.snapshot.clone();
+        let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
+            broker.shut_down().await;
+            return Ok(());
+        };
+        read_token = Some(management::read_token(pod.api(&settings, metrics.clone())?));
+        registry = pod.followed.registry.clone();
+        watch = watch.taken_by(pod.followed.base.clone());
+        telling = Some(pod.follow("ingest", &mut tasks, &signals).await);
+        if settings.store.history {
+            records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
+        }
+    }
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),
-        records: RecordWriter::off(),
+        records,
         registry,
         metrics,
-        read_token: None,
+        read_token,
         routes: Default::default(),
     };
     let service = hooklane_ingest::run(section.settings, ports, listener, signals.stop.clone());
     let result = run_beside(service, tasks, &signals).await;
+    if let Some(telling) = telling {
+        telling.ended().await;
+    }
     broker.shut_down().await;
     result
 }

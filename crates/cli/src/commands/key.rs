@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use hooklane_api::key::{Done, Request, Row, carry_out};
 use hooklane_broker::embedded::LockedDirectory;
+use hooklane_store::postgres::catalog::PostgresCatalog;
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_telemetry::Metrics;
 use tokio::time::sleep;
@@ -133,6 +134,10 @@ fn table(rows: &[Row]) -> anyhow::Result<()> {
 }
 
 async fn carried_out(settings: &Settings, request: Request) -> anyhow::Result<Done> {
+    if let Some(postgres) = &settings.store.postgres {
+        let catalog = PostgresCatalog::open(postgres).await?;
+        return Ok(carry_out(&catalog, request, now()).await?);
+    }
     let directory = &settings.embedded.data_dir;
     if !directory.is_dir() {
         return Err(usage(format!(

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use hooklane_api::{Access, Api, Portal, Tokens};
+use hooklane_api::{Access, Api, InForce, Portal, Tokens};
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
+use hooklane_store::postgres::catalog::PostgresCatalog;
+use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
+use hooklane_store::responses::Responses;
 use hooklane_store::sqlite::catalog::{self, SqliteCatalog};
 use hooklane_store::sqlite::history::SqliteHistory;
 use hooklane_store::vault::Vault;
@@ -17,8 +20,8 @@ use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::watch;
 
-use super::now;
 use super::private_file::create;
+use super::{now, pod};
 use crate::settings::{ApiSection, Settings};
 
 /// In the data directory: seals the secrets of endpoints, where the settings give no key.
@@ -39,12 +42,50 @@ pub struct Management {
     pub follower: Follower,
 }
 
+/// A store and its keys, opened.
+struct Opened {
+    catalog: Arc<dyn Catalog>,
+    responses: Arc<dyn Responses>,
+    history: Option<Arc<dyn History>>,
+    vault: Arc<Vault>,
+    tokens: Tokens,
+}
+
 /// Opens the store, and loads it. The caller holds the directory's lock; `base` is the settings file's registry.
 pub async fn open(
     settings: &Settings,
     base: watch::Receiver<Arc<Registry>>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Management> {
+    let opened = match settings.store.postgres {
+        Some(_) => in_postgres(settings).await?,
+        None => in_directory(settings).await?,
+    };
+    let sources = Sources {
+        catalog: opened.catalog.clone(),
+        vault: opened.vault.clone(),
+        organisation: settings.api.organisation.clone(),
+        base,
+        clock: now,
+    };
+    let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
+    let parts = Parts {
+        catalog: opened.catalog.clone(),
+        responses: opened.responses,
+        vault: opened.vault,
+        tokens: opened.tokens,
+        in_force: Arc::new(followed.applied.clone()),
+    };
+    Ok(Management {
+        api: api(settings, parts, &followed, metrics),
+        catalog: opened.catalog,
+        history: opened.history,
+        followed,
+        follower,
+    })
+}
+
+async fn in_directory(settings: &Settings) -> anyhow::Result<Opened> {
     let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
     let is_recorded = settings.store.history;
     let opened = tokio::task::spawn_blocking(move || {
@@ -55,42 +96,68 @@ pub async fn open(
         anyhow::Ok((catalog, history, vault, tokens))
     });
     let (catalog, history, vault, tokens) = opened.await??;
-    let history = history.map(|history| Arc::new(history) as Arc<dyn History>);
-    let (store, vault) = (Arc::new(catalog), Arc::new(vault));
-    let catalog: Arc<dyn Catalog> = store.clone();
-    let sources = Sources {
+    let catalog = Arc::new(catalog);
+    Ok(Opened {
         catalog: catalog.clone(),
-        vault: vault.clone(),
-        organisation: settings.api.organisation.clone(),
-        base,
-        clock: now,
-    };
-    let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
-    let api = Arc::new(Api {
-        catalog: catalog.clone(),
-        responses: store,
-        vault,
+        responses: catalog,
+        history: history.map(|history| Arc::new(history) as Arc<dyn History>),
+        vault: Arc::new(vault),
         tokens,
+    })
+}
+
+/// The keys are kept in the data directory all the same, unless the settings give them.
+async fn in_postgres(settings: &Settings) -> anyhow::Result<Opened> {
+    let postgres = pod::postgres(settings)?;
+    let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
+    let keys = tokio::task::spawn_blocking(move || {
+        anyhow::Ok((vault(&directory, &section)?, tokens(&directory, &section)?))
+    });
+    let (vault, tokens) = keys.await??;
+    let catalog = Arc::new(PostgresCatalog::open(postgres).await?);
+    let history = match settings.store.history {
+        true => Some(Arc::new(PostgresHistory::open(postgres).await?) as Arc<dyn History>),
+        false => None,
+    };
+    Ok(Opened {
+        catalog: catalog.clone(),
+        responses: catalog,
+        history,
+        vault: Arc::new(vault),
+        tokens,
+    })
+}
+
+/// What the API stands on.
+pub struct Parts {
+    pub catalog: Arc<dyn Catalog>,
+    pub responses: Arc<dyn Responses>,
+    pub vault: Arc<Vault>,
+    pub tokens: Tokens,
+    pub in_force: Arc<dyn InForce>,
+}
+
+/// The API, by the settings.
+pub fn api(settings: &Settings, parts: Parts, followed: &Followed, metrics: Arc<Metrics>) -> Arc<Api> {
+    Arc::new(Api {
+        catalog: parts.catalog,
+        responses: parts.responses,
+        vault: parts.vault,
+        tokens: parts.tokens,
         keys: followed.keys.clone(),
         portal: Portal {
             url: settings.api.portal_url.clone(),
             is_tls: settings.ingest.settings.tls.is_some(),
         },
-        applied: followed.applied.clone(),
+        in_force: parts.in_force,
         metrics,
         https_only: settings.egress.https_only,
         clock: now,
-    });
-    Ok(Management {
-        api,
-        catalog,
-        history,
-        followed,
-        follower,
     })
 }
 
-fn explained(error: LoadError) -> anyhow::Error {
+/// The error, with what to do.
+pub fn explained(error: LoadError) -> anyhow::Error {
     let remedy = match error {
         LoadError::Unusable { .. } => {
             "start with the key that sealed them: `encryption_key` or `encryption_key_before` in [api], or the store.key of the same copy"

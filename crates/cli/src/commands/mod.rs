@@ -3,6 +3,7 @@
 mod admin_socket;
 mod bench;
 mod check;
+mod control;
 mod data_directory;
 mod dead;
 mod demo;
@@ -17,7 +18,9 @@ mod key;
 mod key_socket;
 mod management;
 mod meter;
+mod migrate;
 mod owner;
+mod pod;
 mod print;
 mod private_file;
 mod publish;
@@ -77,6 +80,10 @@ enum Command {
     Ingest(ingest::Ingest),
     /// Delivers events to endpoints.
     Dispatcher(dispatcher::Dispatcher),
+    /// The management API and the recorder of an installation on RabbitMQ and PostgreSQL.
+    Control(control::Control),
+    /// Brings the tables in PostgreSQL to this version's format.
+    Migrate(migrate::Migrate),
     /// Looks at settings, broker and topology, and says how to mend what is wrong.
     Check(check::Check),
     /// Publishes one event, or a file of them.
@@ -134,6 +141,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(command) => command.run(),
         Command::Ingest(command) => command.run(),
         Command::Dispatcher(command) => command.run(),
+        Command::Control(command) => command.run(),
+        Command::Migrate(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Publish(command) => command.run(),
         Command::Receiver(command) => command.run(),

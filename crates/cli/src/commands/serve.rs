@@ -11,7 +11,7 @@ use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
 
-use super::flags::{SettingsFlags, flag, start_log};
+use super::flags::{SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{announce, essentials, listen, run_beside};
@@ -23,6 +23,8 @@ use crate::settings::{self, Loaded, Role, Sources};
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,
+    #[command(flatten)]
+    store: StoreFlags,
     /// Where to take events, and where /metrics, /healthz and /readyz are [default: 127.0.0.1:8071]; port 0 takes a free one, and the
     /// line printed names it
     #[arg(long, value_name = "ADDRESS")]
@@ -36,6 +38,7 @@ impl Serve {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(self) -> anyhow::Result<()> {
         let flags = vec![
+            self.store.flag(),
             flag("--listen", "ingest.listen", self.listen.as_ref()),
             flag("--data", "embedded.data_dir", self.data.as_ref()),
         ];

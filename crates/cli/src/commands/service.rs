@@ -101,7 +101,18 @@ impl Signals {
     }
 }
 
-/// The tasks that no service can be without: signals, the broker, the settings file.
+/// The tasks that no service can be without: signals and the broker.
+///
+/// # Errors
+/// When signals cannot be handled.
+pub fn alive(signals: &Signals, broker: &SharedBroker) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals.clone().follow()?);
+    tasks.spawn(broker_lives(broker.clone()));
+    Ok(tasks)
+}
+
+/// Those, and the settings file.
 ///
 /// # Errors
 /// When signals cannot be handled.
@@ -110,9 +121,7 @@ pub fn essentials(
     broker: &SharedBroker,
     watch: Watch,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(signals.clone().follow()?);
-    tasks.spawn(broker_lives(broker.clone()));
+    let mut tasks = alive(signals, broker)?;
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     Ok(tasks)
 }

@@ -23,10 +23,11 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 11] = [
+const WITHOUT_DEFAULT: [&str; 12] = [
     "operational_application",
     "file_bytes_max",
     "url",
+    "snapshot",
     "ca_file",
     "proxy",
     "portal_url",

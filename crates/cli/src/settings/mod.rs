@@ -61,14 +61,18 @@ pub enum Role {
     Ingest,
     /// `hooklane dispatcher`.
     Dispatcher,
-    /// `hooklane serve`: both, on a queue of its own.
+    /// `hooklane control`: the management API and the recorder.
+    Control,
+    /// `hooklane serve`: all of them, on a queue of its own.
     Serve,
     /// A command that talks to the broker, or to the queue of `hooklane serve`.
     Client,
     /// A command that talks to RabbitMQ.
     Operator,
-    /// `hooklane token`
+    /// `hooklane token` and `hooklane key`
     Token,
+    /// `hooklane migrate`
+    Store,
     /// `hooklane check`: looks at everything.
     Check,
     /// A command that talks to nobody.
@@ -84,20 +88,29 @@ impl Role {
 
     fn need(self) -> Need {
         match self {
-            Role::Ingest | Role::Dispatcher | Role::Operator => Need::Url,
+            Role::Ingest | Role::Dispatcher | Role::Control | Role::Operator => Need::Url,
             Role::Serve | Role::Client | Role::Check => Need::Any,
-            Role::Token | Role::Offline => Need::Nothing,
+            Role::Token | Role::Store | Role::Offline => Need::Nothing,
         }
     }
 
     fn is_listening_for_events(self) -> bool {
-        matches!(self, Role::Ingest | Role::Serve | Role::Check)
+        matches!(self, Role::Ingest | Role::Control | Role::Serve | Role::Check)
     }
 
-    fn api_secrets(self) -> Fetch {
+    /// Who follows a store opens what is sealed in it, and knows tokens.
+    fn api_secrets(self, store: &StoreSection) -> Fetch {
         match self {
-            Role::Serve | Role::Token | Role::Check => Fetch::Yes,
+            Role::Control | Role::Serve | Role::Token | Role::Check => Fetch::Yes,
+            Role::Ingest | Role::Dispatcher if store.postgres.is_some() => Fetch::Yes,
             _ => Fetch::No,
+        }
+    }
+
+    fn store_secrets(self) -> Fetch {
+        match self {
+            Role::Client | Role::Operator | Role::Offline => Fetch::No,
+            _ => Fetch::Yes,
         }
     }
 
@@ -155,7 +168,7 @@ impl Loaded {
             matches!(
                 key,
                 "secret" | "secrets" | "token" | "bearer_token" | "basic_auth" | "proxy"
-            ) || (key == "url" && line.contains("amqp"))
+            ) || (key == "url" && (line.contains("amqp") || line.contains("postgres")))
         };
         self.file_text.expose().lines().any(is_secret)
     }
@@ -171,6 +184,10 @@ pub fn load(sources: &Sources, role: Role) -> Result<Loaded, Report> {
         .map_err(|problem| Report::new(vec![problem]))?;
     match (missing_file(sources, role), load_text(sources, role, text)) {
         (None, loaded) => loaded,
+        // Endpoints stand in the store.
+        (Some(_), Ok(loaded)) if role == Role::Dispatcher && loaded.settings.store.postgres.is_some() => {
+            Ok(loaded)
+        }
         (Some(missing), Ok(_)) => Err(Report::new(vec![missing])),
         (Some(missing), Err(report)) => Err(Report::new([&[missing], report.problems()].concat())),
     }
@@ -261,8 +278,8 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
     let applications = application::read(root.tables("application"));
     let broker = broker::read(root.section("broker"), role.need());
     let embedded = embedded::read(root.section("embedded"));
-    let store = store::read(root.section("store"));
-    let api = api::read(root.section("api"), role.api_secrets());
+    let store = store::read(root.section("store"), role.store_secrets());
+    let api = api::read(root.section("api"), role.api_secrets(&store));
     let ingest = ingest::read(
         root.section("ingest"),
         broker.publish_timeout,

@@ -1,7 +1,11 @@
-//! `[store]`: the history of events.
+//! `[store]`: where applications, endpoints and the history of events are kept.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hooklane_store::postgres::PostgresSettings;
+
+use super::secret::{self, Fetch};
 use super::table::Table;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -10,9 +14,13 @@ const DISABLE_AFTER_DEFAULT: Duration = Duration::from_secs(5 * 24 * 3600);
 const DISABLE_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETENTION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// What is kept of events that went through, and for how long.
+/// Where it is kept, what is kept of events that went through, and for how long.
 #[derive(Clone, Debug)]
 pub struct StoreSection {
+    /// PostgreSQL; none for SQLite in the data directory, or no store at all. Its text does not show the password.
+    pub postgres: Option<PostgresSettings>,
+    /// Where ingest and dispatchers keep a copy to start with while the store is away.
+    pub snapshot: Option<PathBuf>,
     /// Whether events and attempts are recorded.
     pub history: bool,
     /// How long an event and what became of it are kept.
@@ -22,7 +30,9 @@ pub struct StoreSection {
 }
 
 /// Reads the section to its end.
-pub fn read(table: Table<'_>) -> StoreSection {
+pub fn read(table: Table<'_>, fetch: Fetch) -> StoreSection {
+    let postgres = postgres(&table, fetch);
+    let snapshot = table.file_path("snapshot");
     let history = table.read_or("history", true);
     let retention = table.duration("retention", RETENTION_DEFAULT, DAY..=RETENTION_MAX);
     let disable_after = table.duration(
@@ -39,8 +49,25 @@ pub fn read(table: Table<'_>) -> StoreSection {
     }
     table.finish();
     StoreSection {
+        postgres,
+        snapshot,
         history,
         retention,
         disable_after,
+    }
+}
+
+fn postgres(table: &Table<'_>, fetch: Fetch) -> Option<PostgresSettings> {
+    let given = secret::read(table, "url", fetch)?;
+    let text = given.text?;
+    match PostgresSettings::parse(text.expose()) {
+        Ok(settings) => Some(settings),
+        Err(error) => {
+            given.field.problem(
+                error,
+                "write it like \"postgres://user:password@host:5432/database?sslmode=verify-full\"",
+            );
+            None
+        }
     }
 }

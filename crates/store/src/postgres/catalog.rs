@@ -36,8 +36,16 @@ impl PostgresCatalog {
     /// # Errors
     /// See [`PostgresError`]. [`PostgresError::Unavailable`] may be gone at the next try.
     pub async fn open(settings: &PostgresSettings) -> Result<PostgresCatalog, PostgresError> {
+        migrations::step_to_known(&Connections::new(settings)?, settings).await?;
+        PostgresCatalog::later(settings)
+    }
+
+    /// Begins to follow a schema that may not be there yet, or not be reached: until it is, every call fails. Brings it to no format.
+    ///
+    /// # Errors
+    /// [`PostgresError::Settings`].
+    pub fn later(settings: &PostgresSettings) -> Result<PostgresCatalog, PostgresError> {
         let connections = Connections::new(settings)?;
-        migrations::migrate(&connections, settings).await?;
         let channel = format!("{}_catalog", settings.schema());
         let newest = Arc::new(Newest::new());
         let following = follow::Follow::new(settings, &channel, newest.clone())?;

@@ -62,7 +62,7 @@ impl PostgresHistory {
     /// See [`PostgresError`]. [`PostgresError::Unavailable`] may be gone at the next try.
     pub async fn open(settings: &PostgresSettings) -> Result<PostgresHistory, PostgresError> {
         let connections = Connections::with(settings, SESSION)?;
-        migrations::migrate(&connections, settings).await?;
+        migrations::step_to_known(&connections, settings).await?;
         Ok(PostgresHistory {
             connections,
             lock: format!("hooklane history {}", settings.schema()),

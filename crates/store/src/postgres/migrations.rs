@@ -11,9 +11,10 @@ use super::pool::Connections;
 use super::settings::PostgresSettings;
 
 /// The steps, numbered from 1. One that was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("migrations/0001_catalog.sql"),
     include_str!("migrations/0002_history.sql"),
+    include_str!("migrations/0003_followers.sql"),
 ];
 /// The format that they lead to.
 const KNOWN: i32 = STEPS.len() as i32;
@@ -22,8 +23,45 @@ const MIGRATE_MAX: Duration = Duration::from_secs(600);
 
 const DOING: &str = "prepare the store's tables";
 
+/// A schema's format, and that of this version; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// What the schema has.
+    pub found: i32,
+    /// What this version knows.
+    pub known: i32,
+}
+
+/// Looks, and changes nothing.
+///
+/// # Errors
+/// [`PostgresError`].
+pub async fn formats(settings: &PostgresSettings) -> Result<Formats, PostgresError> {
+    let connections = Connections::new(settings)?;
+    let client = connections
+        .get()
+        .await
+        .map_err(|fault| PostgresError::of("let us in", fault))?;
+    let found = connections
+        .limit(async { Ok(format(&client, settings.schema()).await?) })
+        .await;
+    let found: Result<i32, Fault> = connections.put_back(client, found);
+    Ok(Formats {
+        found: found.map_err(|fault| PostgresError::of("show the store's tables", fault))?,
+        known: KNOWN,
+    })
+}
+
+/// Brings the schema to this version's format: forward only, one process at a time, all steps or none.
+///
+/// # Errors
+/// [`PostgresError`].
+pub async fn migrate(settings: &PostgresSettings) -> Result<(), PostgresError> {
+    step_to_known(&Connections::new(settings)?, settings).await
+}
+
 /// Brings the schema to this version's format. Nothing is written, and no right to write is needed, where that is done.
-pub(super) async fn migrate(
+pub(super) async fn step_to_known(
     connections: &Connections,
     settings: &PostgresSettings,
 ) -> Result<(), PostgresError> {

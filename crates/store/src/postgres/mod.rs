@@ -8,6 +8,7 @@
 
 pub mod catalog;
 mod error;
+pub mod followers;
 pub mod history;
 mod migrations;
 mod pool;
@@ -15,4 +16,5 @@ mod settings;
 mod tls;
 
 pub use error::PostgresError;
+pub use migrations::{Formats, formats, migrate};
 pub use settings::{CALL_MAX_DEFAULT, CONNECT_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, PostgresSettings};

@@ -1,6 +1,7 @@
 //! The catalog as ingest and dispatchers know it: in memory, and followed.
 
 mod keys;
+mod snapshot;
 mod state;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::keys::Keys;
+pub use self::snapshot::{Snapshot, SnapshotKeeper};
 use self::state::State;
-use crate::catalog::{Catalog, CatalogError, Revision};
+use crate::catalog::{Catalog, CatalogError, Change, Revision};
 use crate::vault::Vault;
 
 /// While the catalog cannot be asked.
@@ -92,13 +94,36 @@ impl Follower {
         let mut problems = Vec::new();
         let mut apply = |change| problems.extend(state.apply(change, now));
         let at = sources.catalog.changes(Revision::NONE, &mut apply).await?;
+        Follower::begin(sources, state, at, &problems)
+    }
+
+    /// Begins with what was in a file; what has changed since is followed once the catalog answers.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn resume(sources: Sources, snapshot: Snapshot) -> Result<(Follower, Followed), LoadError> {
+        let mut state = State::new(sources.vault.clone());
+        let now = (sources.clock)();
+        let mut problems = Vec::new();
+        for document in snapshot.documents {
+            problems.extend(state.apply(Change::Put(document), now));
+        }
+        Follower::begin(sources, state, snapshot.revision, &problems)
+    }
+
+    fn begin(
+        sources: Sources,
+        mut state: State,
+        at: Revision,
+        problems: &[String],
+    ) -> Result<(Follower, Followed), LoadError> {
         if let Some(first) = problems.first() {
             return Err(LoadError::Unusable {
                 count: problems.len(),
                 first: first.clone(),
             });
         }
-        state.finish(now);
+        state.finish((sources.clock)());
         let base = sources.base.borrow().clone();
         let first = state.registry(&base, &sources.organisation)?;
         let (registry, seen) = watch::channel(Arc::new(first));

@@ -1,0 +1,107 @@
+//! `hooklane control`: the management API and the recorder, on PostgreSQL and RabbitMQ.
+
+use std::sync::Arc;
+
+use clap::Args;
+use futures_util::FutureExt;
+use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_control::{AutoDisable, Recorder};
+use hooklane_ingest::Ports;
+use hooklane_store::postgres::history::PostgresHistory;
+use hooklane_telemetry::Metrics;
+
+use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
+use super::ingest::{LISTEN, scheme, signals};
+use super::service::{alive, announce, listen, run_beside};
+use super::{block_on, management, now, pod};
+use crate::settings::watch::Watch;
+use crate::settings::{self, Loaded, Role, Sources};
+
+#[derive(Args)]
+pub struct Control {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    broker: BrokerFlags,
+    #[command(flatten)]
+    store: StoreFlags,
+    /// Where to listen [default: 127.0.0.1:8071]; port 0 takes a free one, and the line printed names it
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+impl Control {
+    /// Serves until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<()> {
+        let flags = vec![
+            self.broker.flag(),
+            self.store.flag(),
+            flag("--listen", "ingest.listen", self.listen.as_ref()),
+        ];
+        let sources = self.settings.sources(flags);
+        let loaded = settings::load(&sources, Role::Control)?;
+        start_log(&loaded.settings.log, "info")?;
+        block_on(serve(sources, loaded))
+    }
+}
+
+async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let settings = loaded.settings.clone();
+    let section = settings.ingest.clone();
+    let postgres = pod::postgres(&settings)?;
+    let listener = listen(section.listen, &LISTEN).await?;
+    let rabbitmq = settings.broker.rabbitmq(BrokerRole::Control)?;
+    let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
+    let signals = signals(&section.settings);
+    let mut tasks = alive(&signals, &broker)?;
+    let (watch, in_file) = Watch::new(sources, Role::Control, loaded, metrics.clone());
+    // The API can do nothing with a snapshot.
+    let Some(pod) = pod::open(&settings, in_file, None, &signals).await? else {
+        broker.shut_down().await;
+        return Ok(());
+    };
+    let api = pod.api(&settings, metrics.clone())?;
+    let registry = pod.followed.registry.clone();
+    let catalog = pod.catalog.clone();
+    let watch = watch.taken_by(pod.followed.base.clone());
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let telling = pod.follow("control", &mut tasks, &signals).await;
+    let mut records = RecordWriter::off();
+    if settings.store.history {
+        let history = Arc::new(PostgresHistory::open(postgres).await?);
+        records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
+        let recorder = Recorder {
+            broker: broker.clone(),
+            history: history.clone(),
+            metrics: metrics.clone(),
+            clock: now,
+            disable: Some(AutoDisable {
+                catalog,
+                history,
+                broker: broker.clone(),
+                registry: registry.clone(),
+                operational_application: settings.dispatcher.settings.operational_application.clone(),
+                after: settings.store.disable_after,
+                clock: now,
+            }),
+            retention: Some(settings.store.retention),
+        };
+        tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
+    }
+    announce(&listener, scheme(&section.settings))?;
+    let ports = Ports {
+        broker: broker.clone(),
+        records,
+        registry,
+        metrics,
+        read_token: Some(management::read_token(api.clone())),
+        routes: hooklane_api::router(api),
+    };
+    let service = hooklane_ingest::run(section.settings, ports, listener, signals.stop.clone());
+    let result = run_beside(service, tasks, &signals).await;
+    telling.ended().await;
+    broker.shut_down().await;
+    result
+}

@@ -1,0 +1,221 @@
+//! What `ingest`, `dispatcher` and `control` share on PostgreSQL: they route by what is in the store, and follow its changes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use hooklane_api::{Api, InForce, Tokens};
+use hooklane_store::catalog::{Catalog, CatalogError, Revision};
+use hooklane_store::postgres::catalog::PostgresCatalog;
+use hooklane_store::postgres::followers::{Followers, Heartbeat};
+use hooklane_store::postgres::{PostgresError, PostgresSettings};
+use hooklane_store::registry::{Followed, Follower, LoadError, Snapshot, SnapshotKeeper, Sources};
+use hooklane_store::vault::Vault;
+use hooklane_telemetry::Metrics;
+use hooklane_types::Registry;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::management::{self, explained};
+use super::service::Signals;
+use super::{now, usage};
+use crate::settings::Settings;
+
+/// Between two looks for a store that is away.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a process waits at its start until the store knows of it.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a process waits at its end until the store knows.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether all have a change.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// While it cannot be looked.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A process that follows the store.
+pub struct Pod {
+    pub followed: Followed,
+    pub catalog: Arc<PostgresCatalog>,
+    vault: Arc<Vault>,
+    follower: Follower,
+    followers: Arc<Followers>,
+    snapshot: Option<PathBuf>,
+}
+
+/// Loads what is in the store once: nothing is taken before. Waits for a store that is away, unless there is a snapshot to start with. None
+/// when it was told to stop meanwhile.
+pub async fn open(
+    settings: &Settings,
+    base: watch::Receiver<Arc<Registry>>,
+    snapshot: Option<PathBuf>,
+    signals: &Signals,
+) -> anyhow::Result<Option<Pod>> {
+    let postgres = postgres(settings)?;
+    let vault = Arc::new(vault(settings)?);
+    let sources = |catalog: &Arc<PostgresCatalog>| Sources {
+        catalog: catalog.clone(),
+        vault: vault.clone(),
+        organisation: settings.api.organisation.clone(),
+        base: base.clone(),
+        clock: now,
+    };
+    let load = async {
+        let mut is_told = false;
+        loop {
+            let why = match PostgresCatalog::open(postgres).await {
+                Ok(catalog) => {
+                    let catalog = Arc::new(catalog);
+                    match Follower::load(sources(&catalog)).await {
+                        Ok(loaded) => return Ok((catalog, loaded)),
+                        Err(LoadError::Catalog(CatalogError::Unavailable(why))) => why,
+                        Err(error) => return Err(explained(error)),
+                    }
+                }
+                Err(PostgresError::Unavailable(why)) => why,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(found) = snapshot.as_deref().map(Snapshot::read).transpose()?.flatten() {
+                let catalog = Arc::new(PostgresCatalog::later(postgres)?);
+                let loaded = Follower::resume(sources(&catalog), found).map_err(explained)?;
+                warn!("started with the snapshot of the store, which is away: {why}");
+                return Ok((catalog, loaded));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                warn!("waiting for the store, which is away: {why}");
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    };
+    let Some(loaded) = signals.stop.run_until_cancelled(load).await else {
+        return Ok(None);
+    };
+    let (catalog, (follower, followed)) = loaded?;
+    Ok(Some(Pod {
+        followed,
+        catalog,
+        vault,
+        follower,
+        followers: Arc::new(Followers::new(postgres)?),
+        snapshot,
+    }))
+}
+
+/// The settings of the store, where they are.
+pub fn postgres(settings: &Settings) -> anyhow::Result<&PostgresSettings> {
+    let postgres = settings.store.postgres.as_ref();
+    postgres.ok_or_else(|| {
+        usage("no store is set: give --store, HOOKLANE_STORE__URL or `url` in [store], like postgres://user:password@host:5432/database")
+    })
+}
+
+fn vault(settings: &Settings) -> anyhow::Result<Vault> {
+    let section = &settings.api;
+    let key = section.encryption_key.as_ref().ok_or_else(|| {
+        usage(
+            "no `encryption_key` is set in [api] (HOOKLANE_API__ENCRYPTION_KEY): processes that share a store share it; make one with \
+             `openssl rand -base64 32`",
+        )
+    })?;
+    let keys = [key].into_iter().chain(&section.encryption_key_before);
+    Vault::new(keys.map(|text| text.expose())).context("`encryption_key` in [api] cannot be used")
+}
+
+fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
+    let section = &settings.api;
+    let secret = section.jwt_secret.as_ref().ok_or_else(|| {
+        usage("no `jwt_secret` is set in [api] (HOOKLANE_API__JWT_SECRET): processes that share a store share what signs tokens")
+    })?;
+    Ok(Tokens::new(section.algorithm, secret.expose())?)
+}
+
+impl Pod {
+    /// The API on this store: what is changed is answered when every process has it.
+    pub fn api(&self, settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Api>> {
+        let parts = management::Parts {
+            catalog: self.catalog.clone() as Arc<dyn Catalog>,
+            responses: self.catalog.clone(),
+            vault: self.vault.clone(),
+            tokens: tokens(settings)?,
+            in_force: Arc::new(Everywhere {
+                here: self.followed.applied.clone(),
+                followers: self.followers.clone(),
+            }),
+        };
+        Ok(management::api(settings, parts, &self.followed, metrics))
+    }
+
+    /// Follows changes, and tells the store so, until the stop. Ends when the store knows.
+    pub async fn follow(
+        self,
+        role: &str,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        signals: &Signals,
+    ) -> Telling {
+        let applied = &self.followed.applied;
+        let stop = || signals.stop.clone();
+        if let Some(path) = self.snapshot {
+            let keeper = SnapshotKeeper {
+                catalog: self.catalog.clone(),
+                path,
+                applied: applied.clone(),
+            };
+            spawn(tasks, keeper.run(stop()));
+        }
+        let heartbeat = Heartbeat {
+            followers: self.followers,
+            id: format!("{role} {} {:016x}", std::process::id(), rand::random::<u64>()),
+            applied: applied.clone(),
+        };
+        spawn(tasks, self.follower.follow(stop()));
+        let (known, is_known) = oneshot::channel();
+        let mut telling = JoinSet::new();
+        telling.spawn(heartbeat.run(known, stop()));
+        if timeout(KNOWN_WITHIN, is_known).await.is_err() {
+            info!(
+                "the store does not know of this process yet: nobody waits for it when something is changed"
+            );
+        }
+        Telling(telling)
+    }
+}
+
+/// Tells the store of the process, and takes leave of it after the stop.
+pub struct Telling(JoinSet<()>);
+
+impl Telling {
+    /// Waits for that, a moment.
+    pub async fn ended(mut self) {
+        let _ = timeout(LEAVE_WITHIN, self.0.join_next()).await;
+    }
+}
+
+fn spawn(tasks: &mut JoinSet<anyhow::Result<()>>, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        Ok(())
+    });
+}
+
+/// All processes that follow the store.
+struct Everywhere {
+    here: watch::Receiver<Revision>,
+    followers: Arc<Followers>,
+}
+
+#[async_trait]
+impl InForce for Everywhere {
+    async fn wait_for(&self, revision: Revision) {
+        InForce::wait_for(&self.here, revision).await;
+        loop {
+            match self.followers.behind(revision).await {
+                Ok(0) => return,
+                Ok(_) => sleep(LOOK_EVERY).await,
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+}

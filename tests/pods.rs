@@ -1,0 +1,335 @@
+//! An installation of several processes on RabbitMQ and PostgreSQL: control, two ingests and two dispatchers that follow the store.
+
+mod stage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hooklane_testkit::postgres::{Database, Server};
+use hooklane_testkit::process::{Ended, Process, Spawn};
+use hooklane_testkit::rabbitmq::shared;
+use hooklane_testkit::{eventually, javascript, python};
+use serde_json::{Value, json};
+use stage::{SOON, Stage};
+
+const KEY: &str = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+const JWT_SECRET: &str = "a secret of 16 bytes or more";
+/// How long the store is away: longer than its deadlines and than any wait for it.
+const AWAY: Duration = Duration::from_secs(8);
+/// A change is in force within a second, three times.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(3);
+
+/// The store, and everything else.
+struct Pods {
+    stage: Stage,
+    server: Server,
+    database: Database,
+    token: String,
+}
+
+/// A process.
+struct Pod {
+    process: Process,
+    url: String,
+}
+
+impl Pods {
+    async fn new() -> Result<Pods> {
+        let stage = Stage::at_vhost(shared().await?.vhost().await?).await?;
+        let server = Server::start().await?;
+        let database = server.database().await?;
+        let sections = format!(
+            "[store]\nurl = \"{}\"\nsnapshot = \"{}\"\n[api]\nencryption_key = \"{KEY}\"\njwt_secret = \"{JWT_SECRET}\"\n",
+            database.url(),
+            stage.dir.path().join("snapshot.json").display()
+        );
+        stage.settings(&sections, "")?;
+        let token = stage.run(&["token"]).await?.trim().to_owned();
+        Ok(Pods {
+            stage,
+            server,
+            database,
+            token,
+        })
+    }
+
+    /// Begins a process; it may wait for something.
+    fn begin(&self, role: &str, variables: &[(&str, &str)]) -> Result<Process> {
+        let spawn = self.stage.hooklane(&[role, "--listen", "127.0.0.1:0"])?;
+        let spawn = variables
+            .iter()
+            .fold(spawn, |spawn, (name, value)| spawn.env(name, value));
+        spawn.start()
+    }
+
+    async fn start(&self, role: &str) -> Result<Pod> {
+        is_up(self.begin(role, &[])?).await
+    }
+
+    async fn send(&self, pod: &Pod, path: &str, body: Value) -> Result<Value> {
+        let answer = self
+            .stage
+            .http
+            .post(format!("{}/api/v1{path}", pod.url))
+            .bearer_auth(&self.token)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "{path}: {status} {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// An application and its endpoint, through control.
+    async fn pair(&self, control: &Pod, uid: &str) -> Result<String> {
+        self.send(control, "/app", json!({"name": uid, "uid": uid}))
+            .await?;
+        let url = self.stage.receiver.url(&format!("/hook/{uid}"));
+        let made = self
+            .send(control, &format!("/app/{uid}/endpoint"), json!({"url": url}))
+            .await?;
+        Ok(made["id"].as_str().context("an id")?.to_owned())
+    }
+
+    async fn publish(&self, ingest: &Pod, uid: &str, n: usize) -> Result<()> {
+        let event = json!({"eventType": "a.b", "payload": {"n": n}});
+        self.send(ingest, &format!("/app/{uid}/msg"), event)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the history has as many events and attempts, each once.
+    async fn recorded(&self, count: usize) -> Result<()> {
+        let sql = "SELECT (SELECT count(*) FROM hooklane.events WHERE event_type IS NOT NULL) || ' ' || \
+                   (SELECT count(*) FROM hooklane.attempts) || ' ' || (SELECT count(*) FROM hooklane.deliveries WHERE dead IS NULL)";
+        eventually("the history", SOON, || async {
+            let found = self.database.psql(sql).await?;
+            ensure!(
+                found == format!("{count} {count} {count}"),
+                "{found}, not {count}"
+            );
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn is_up(process: Process) -> Result<Pod> {
+    let line = process.wait_for_line("listening on http", SOON).await?.text;
+    let url = line.split_whitespace().last().context("a URL")?.to_owned();
+    Ok(Pod { process, url })
+}
+
+async fn end(pod: Pod) -> Result<()> {
+    pod.process.terminate()?;
+    let status = pod.process.wait(SOON).await?;
+    ensure!(status.success(), "{status}: {}", pod.process.output().tail());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered() -> Result<()> {
+    // Goal: application, endpoint and event right behind each other, through three processes: no event misses its endpoint. And it is recorded.
+    let pods = Pods::new().await?;
+    let control = pods.start("control").await?;
+    let ingests = [pods.start("ingest").await?, pods.start("ingest").await?];
+    let dispatchers = [pods.start("dispatcher").await?, pods.start("dispatcher").await?];
+    let count = 40;
+    for n in 0..count {
+        let uid = format!("app-{n}");
+        pods.pair(&control, &uid).await?;
+        pods.publish(&ingests[n % 2], &uid, n).await?;
+    }
+    pods.stage.receiver.wait_for(count as u64, SOON).await?;
+    ensure!(pods.stage.receiver.by_webhook_id().len() == count);
+    pods.recorded(count).await?;
+    let late = pods
+        .stage
+        .http
+        .get(format!("{}/metrics", control.url))
+        .send()
+        .await?;
+    let late = late.text().await?;
+    ensure!(
+        late.lines().any(|line| line == "hooklane_changes_late_total 0")
+            || !late.contains("\nhooklane_changes_late_total"),
+        "a change was answered late"
+    );
+    // Who ends in order is waited for no more.
+    for pod in dispatchers.into_iter().chain(ingests) {
+        end(pod).await?;
+    }
+    ensure!(
+        pods.database
+            .psql("SELECT count(*) FROM hooklane.followers")
+            .await?
+            == "1"
+    );
+    let begun = Instant::now();
+    pods.pair(&control, "last").await?;
+    ensure!(
+        begun.elapsed() < Duration::from_secs(2),
+        "it waited for who has ended"
+    );
+    end(control).await
+}
+
+/// What a client library manages through control is delivered by another process.
+async fn managed_by(script: Spawn) -> Result<()> {
+    let pods = Pods::new().await?;
+    let control = pods.start("control").await?;
+    let _dispatcher = pods.start("dispatcher").await?;
+    let ended = script
+        .args([&control.url, &pods.token, &pods.stage.receiver.url("/hook")])
+        .run(SOON)
+        .await?;
+    ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let message = ended.stdout.split_whitespace().next().context("an id")?;
+    pods.stage.receiver.wait_for(1, SOON).await?;
+    let request = &pods.stage.receiver.received()[0];
+    ensure!(request.header("svix-id") == Some(message), "{request:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn svix_of_pypi_manages_what_is_in_postgresql() -> Result<()> {
+    managed_by(python::script(client("client.py"))?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn svix_of_npm_manages_what_is_in_postgresql() -> Result<()> {
+    managed_by(javascript::script(client("client.js"))?).await
+}
+
+fn client(name: &str) -> std::path::PathBuf {
+    python::workspace_root().join("tests/management").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_never_pause_while_the_store_is_killed_and_everything_is_recorded_afterwards() -> Result<()>
+{
+    // Method: kill -9 of PostgreSQL under load, and seconds without it; each event of that time has to arrive in that time.
+    let pods = Pods::new().await?;
+    let control = pods.start("control").await?;
+    let ingests = [pods.start("ingest").await?, pods.start("ingest").await?];
+    let _dispatchers = [pods.start("dispatcher").await?, pods.start("dispatcher").await?];
+    pods.pair(&control, "acme").await?;
+    let receiver = &pods.stage.receiver;
+    let mut sent = 0;
+    for _ in 0..50 {
+        pods.publish(&ingests[sent % 2], "acme", sent).await?;
+        sent += 1;
+    }
+    receiver.wait_for(sent as u64, SOON).await?;
+    pods.server.kill9().await?;
+    let until = Instant::now() + AWAY;
+    while Instant::now() < until {
+        for _ in 0..10 {
+            pods.publish(&ingests[sent % 2], "acme", sent).await?;
+            sent += 1;
+        }
+        receiver.wait_for(sent as u64, FOLLOWED_WITHIN).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    pods.server.restart().await?;
+    pods.recorded(sent).await?;
+    ensure!(receiver.total() == sent as u64, "something was delivered twice");
+    // Changes are followed again.
+    eventually("the API", SOON, || async { pods.pair(&control, "later").await }).await?;
+    pods.publish(&ingests[0], "later", 0).await?;
+    receiver.wait_for(sent as u64 + 1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_store_a_start_needs_a_snapshot_and_otherwise_waits_for_it() -> Result<()> {
+    let pods = Pods::new().await?;
+    let control = pods.start("control").await?;
+    let ingest = pods.start("ingest").await?;
+    let dispatcher = pods.start("dispatcher").await?;
+    let endpoint = pods.pair(&control, "acme").await?;
+    let file = pods.stage.dir.path().join("snapshot.json");
+    eventually("the snapshot", SOON, || async {
+        let text = std::fs::read_to_string(&file)?;
+        ensure!(text.contains(&endpoint) && text.contains("\"end\""), "{text}");
+        Ok(())
+    })
+    .await?;
+    let text = std::fs::read_to_string(&file)?;
+    ensure!(!text.contains("whsec_"), "a secret stands in the snapshot");
+    end(ingest).await?;
+    end(dispatcher).await?;
+    pods.server.kill9().await?;
+    let ingest = pods.start("ingest").await?;
+    pods.publish(&ingest, "acme", 1).await?;
+    // One that has no snapshot takes nothing, until the store is there.
+    let nowhere = pods.stage.dir.path().join("none.json").display().to_string();
+    let waiting = pods.begin("dispatcher", &[("HOOKLANE_STORE__SNAPSHOT", nowhere.as_str())])?;
+    waiting.wait_for_line("waiting for the store", SOON).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(
+        pods.stage.receiver.total() == 0,
+        "it delivered without a registry"
+    );
+    let dispatcher = pods.start("dispatcher").await?;
+    pods.stage.receiver.wait_for(1, SOON).await?;
+    pods.server.restart().await?;
+    let waited = is_up(waiting).await?;
+    // All of them follow again, those of the snapshot too.
+    eventually("the API", SOON, || async { pods.pair(&control, "later").await }).await?;
+    eventually("the event of a new application", SOON, || async {
+        pods.publish(&ingest, "later", 2).await
+    })
+    .await?;
+    pods.stage.receiver.wait_for(2, SOON).await?;
+    for pod in [waited, dispatcher, ingest, control] {
+        end(pod).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrate_says_what_it_does_and_several_at_once_do_it_once() -> Result<()> {
+    let pods = Arc::new(Pods::new().await?);
+    let migrate = async |more: &[&str]| -> Result<Ended> {
+        pods.stage
+            .hooklane(&[&["migrate"], more].concat())?
+            .run(SOON)
+            .await
+    };
+    let dry = migrate(&["--dry-run"]).await?;
+    ensure!(
+        dry.status.success() && dry.stdout.contains("has format 0: would bring it to"),
+        "{dry:?}"
+    );
+    let none = "SELECT count(*) FROM pg_namespace WHERE nspname = 'hooklane'";
+    ensure!(pods.database.psql(none).await? == "0", "it was made by a dry run");
+    let all = futures_util::future::join_all((0..5).map(|_| migrate(&[]))).await;
+    for ended in all {
+        let ended = ended?;
+        ensure!(ended.status.success(), "{ended:?}");
+    }
+    let steps = pods
+        .database
+        .psql("SELECT count(*) = max(number) FROM hooklane.migrations")
+        .await?;
+    ensure!(steps == "t");
+    ensure!(migrate(&[]).await?.stdout.contains("nothing to do"));
+    let checked = pods.stage.run(&["check"]).await?;
+    ensure!(checked.contains("store: PostgreSQL answers"), "{checked}");
+    // A wrong password is told, and is not shown.
+    let wrong = pods
+        .database
+        .url()
+        .replace("hooklane:hooklane", "hooklane:hunter2");
+    let refused = migrate(&["--store", &wrong]).await?;
+    ensure!(
+        !refused.status.success() && refused.stderr.contains("password"),
+        "{refused:?}"
+    );
+    ensure!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    Ok(())
+}
