@@ -77,6 +77,10 @@ pub(crate) enum Refusal {
     MalformedJson(String),
     /// JSON, but not what is asked for.
     Invalid(Vec<Problem>),
+    /// Nothing is recorded here.
+    NothingRecorded,
+    /// What delivers does not take it now; why is for the log.
+    NotTaken(String),
     /// The store does not answer; why is for the log.
     Unavailable(String),
     /// What is stored cannot be used; why is for the log.
@@ -134,6 +138,17 @@ impl Refusal {
                 "validation_error",
                 String::new(),
             ),
+            Refusal::NothingRecorded => (
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "no history is kept here: an operator can set `history` in [store]".to_owned(),
+            ),
+            Refusal::NotTaken(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service_unavailable",
+                "it cannot be delivered now; whether it was taken is not known, and it can be sent again"
+                    .to_owned(),
+            ),
             Refusal::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "service_unavailable",
@@ -151,6 +166,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match &self {
+            Refusal::NotTaken(why) => tracing::warn!("deliveries of the API are not taken: {why}"),
             Refusal::Unavailable(why) => tracing::warn!("the store does not answer the API: {why}"),
             Refusal::Broken(why) => tracing::error!("the API cannot use what is stored: {why}"),
             _ => {}
@@ -170,7 +186,7 @@ impl IntoResponse for Refusal {
             Refusal::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Refusal::Unavailable(_) => {
+            Refusal::Unavailable(_) | Refusal::NotTaken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}

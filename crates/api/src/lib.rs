@@ -2,10 +2,13 @@
 
 mod answer;
 mod application;
+mod attempt;
 mod auth;
 mod body;
 mod endpoint;
 mod event_type;
+mod filter;
+mod history;
 mod idempotency;
 mod list;
 mod log;
@@ -13,6 +16,7 @@ mod message;
 mod openapi;
 mod operation;
 mod operations;
+mod outbox;
 mod patch;
 mod path;
 mod portal;
@@ -25,15 +29,21 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::MethodRouter;
+use axum::routing::{MethodRouter, any};
 
 pub use auth::key;
 pub use auth::{Access, Algorithm, TokenError, Tokens, is_organisation};
+pub use endpoint::recover::{Recoveries, RecoveryWorker};
+pub use history::HistoryReader;
+pub use outbox::{Outbox, OutboxError};
 pub use portal::Portal;
 pub use state::{Api, BODY_BYTES_MAX, InForce};
 
 use answer::Refusal;
 use operation::Operation;
+
+/// Paths of Svix's that are not here, and that would be taken for what has a parameter there.
+const NOT_HERE: [&str; 1] = ["/app/{app_id}/msg/expunge-all-contents"];
 
 /// The paths of the API. Each is there with a slash at its end as well: some clients ask so.
 pub fn router(api: Arc<Api>) -> Router {
@@ -45,6 +55,12 @@ pub fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new();
     for (path, methods) in paths {
         let methods = methods.fallback(async || Refusal::MethodNotAllowed);
+        router = router
+            .route(&format!("/api/v1{path}"), methods.clone())
+            .route(&format!("/api/v1{path}/"), methods);
+    }
+    for path in NOT_HERE {
+        let methods = any(async || Refusal::NotFound);
         router = router
             .route(&format!("/api/v1{path}"), methods.clone())
             .route(&format!("/api/v1{path}/"), methods);

@@ -1,9 +1,10 @@
 //! A part of a list, as the API answers it.
 
+use hooklane_store::history::{Position, Slice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::query::Part;
+use crate::query::{Part, Places};
 
 /// `ListResponse_…`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,6 +36,29 @@ impl<T> List<T> {
             prev_iterator: data.first().map(|first| format!("-{}", id(first))),
             data,
             done,
+        }
+    }
+
+    /// Of what the history gave for [`Places::page`]: `data` shows its rows, in their order.
+    pub(crate) fn places<R>(
+        part: &Places,
+        found: &Slice<R>,
+        mut data: Vec<T>,
+        place: impl Fn(&R) -> Position,
+    ) -> List<T> {
+        let (mut first, mut last) = (found.rows.first().map(&place), found.rows.last().map(&place));
+        // A page that ends early says how far it looked.
+        last = found.more.clone().or(last).or_else(|| part.behind.clone());
+        if part.is_back {
+            data.reverse();
+            first = first.or_else(|| part.behind.clone());
+            (first, last) = (last, first);
+        }
+        List {
+            data,
+            iterator: last.map(|place| place.to_text()),
+            prev_iterator: first.map(|place| format!("-{}", place.to_text())),
+            done: found.more.is_none(),
         }
     }
 }

@@ -114,17 +114,20 @@ impl Operation {
         self.field(name, about, json!({"type": "boolean", "default": false}))
     }
 
+    /// Has `limit` and `iterator`.
+    pub(crate) fn limits(self) -> Operation {
+        let limit = json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX});
+        self.field("limit", "Most items of the answer", limit).field(
+            "iterator",
+            "`iterator` or `prevIterator` of the answer before",
+            json!({"type": "string"}),
+        )
+    }
+
     /// Has `limit`, `iterator` and `order`.
     pub(crate) fn pages(self) -> Operation {
-        let limit = json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX});
         let order = json!({"type": "string", "enum": ["ascending", "descending"]});
-        self.field("limit", "Most items of the answer", limit)
-            .field(
-                "iterator",
-                "`iterator` or `prevIterator` of the answer before",
-                json!({"type": "string"}),
-            )
-            .field("order", "By id, and so by time", order)
+        self.limits().field("order", "By id, and so by time", order)
     }
 
     /// Has a body.

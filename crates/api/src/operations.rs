@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::operation::{Need, Operation};
-use crate::{application, endpoint, event_type, message, portal};
+use crate::{application, attempt, endpoint, event_type, message, portal};
 
 /// All operations, in groups, each with its name.
 pub(crate) fn groups() -> Vec<(&'static str, Vec<Operation>)> {
@@ -12,6 +12,7 @@ pub(crate) fn groups() -> Vec<(&'static str, Vec<Operation>)> {
         ("Endpoint", endpoint::operations()),
         ("Event Type", event_type::operations()),
         ("Message", message::operations()),
+        ("Message Attempt", attempt::operations()),
         ("Authentication", portal::operations()),
         ("Health", vec![health(), description()]),
     ]

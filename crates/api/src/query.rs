@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use hooklane_store::catalog::{Direction, Page};
+use hooklane_store::history::{self, Position};
 use http::request::Parts;
 
 use crate::answer::{Problem, Refusal};
@@ -29,7 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    fn of(text: &str) -> Query {
+    pub(crate) fn of(text: &str) -> Query {
         Query {
             pairs: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
             problems: Vec::new(),
@@ -49,28 +50,33 @@ impl Query {
         first
     }
 
-    /// A field that is true or false.
+    /// A field that may stand more than once.
+    pub(crate) fn take_all(&mut self, name: &str) -> Vec<String> {
+        let found = self.pairs.extract_if(.., |(pair, _)| pair == name);
+        found.map(|(_, value)| value).collect()
+    }
+
+    /// A field that is true or false; false where it is missing.
     pub(crate) fn flag(&mut self, name: &str) -> bool {
+        self.flag_or(name, false)
+    }
+
+    /// A field that is true or false.
+    pub(crate) fn flag_or(&mut self, name: &str, missing: bool) -> bool {
         match self.take(name).as_deref() {
-            None | Some("false") => false,
+            None => missing,
+            Some("false") => false,
             Some("true") => true,
             Some(_) => {
                 self.add(name, "this is true or false");
-                false
+                missing
             }
         }
     }
 
     /// `limit`, `iterator` and `order`.
     pub(crate) fn part(&mut self) -> Part {
-        let limit = match self.take("limit").map(|text| text.parse()) {
-            None => LIMIT_DEFAULT,
-            Some(Ok(limit @ 1..=LIMIT_MAX)) => limit,
-            Some(_) => {
-                self.add("limit", &format!("the limit is a number from 1 to {LIMIT_MAX}"));
-                LIMIT_DEFAULT
-            }
-        };
+        let limit = self.limit();
         let order = match self.take("order").as_deref() {
             None | Some("ascending") => Direction::Ascending,
             Some("descending") => Direction::Descending,
@@ -79,17 +85,49 @@ impl Query {
                 Direction::Ascending
             }
         };
-        let iterator = self.take("iterator");
-        let (behind, is_back) = match iterator.as_deref().map(|text| (text, text.strip_prefix(BACK))) {
-            None => (None, false),
-            Some((_, Some(behind))) => (Some(behind.to_owned()), true),
-            Some((behind, None)) => (Some(behind.to_owned()), false),
-        };
+        let (behind, is_back) = self.iterator();
         Part {
             limit,
             order,
             behind,
             is_back,
+        }
+    }
+
+    /// `limit` and `iterator`, of a list in the order of time.
+    pub(crate) fn places(&mut self, order: Direction) -> Places {
+        let limit = self.limit();
+        let (iterator, is_back) = self.iterator();
+        let behind = iterator.as_deref().and_then(Position::parse);
+        if iterator.is_some() && behind.is_none() {
+            self.add("iterator", "this is no iterator of this list");
+        }
+        Places {
+            limit,
+            order,
+            behind,
+            is_back,
+        }
+    }
+
+    fn limit(&mut self) -> usize {
+        match self.take("limit").map(|text| text.parse()) {
+            None => LIMIT_DEFAULT,
+            Some(Ok(limit @ 1..=LIMIT_MAX)) => limit,
+            Some(_) => {
+                self.add("limit", &format!("the limit is a number from 1 to {LIMIT_MAX}"));
+                LIMIT_DEFAULT
+            }
+        }
+    }
+
+    /// What is behind, or in front, and whether it is that.
+    fn iterator(&mut self) -> (Option<String>, bool) {
+        let iterator = self.take("iterator");
+        match iterator.as_deref().map(|text| (text, text.strip_prefix(BACK))) {
+            None => (None, false),
+            Some((_, Some(behind))) => (Some(behind.to_owned()), true),
+            Some((behind, None)) => (Some(behind.to_owned()), false),
         }
     }
 
@@ -104,7 +142,7 @@ impl Query {
         }
     }
 
-    fn add(&mut self, name: &str, msg: &str) {
+    pub(crate) fn add(&mut self, name: &str, msg: &str) {
         self.problems
             .push(Problem::new(["query", name], msg, "value_error"));
     }
@@ -121,16 +159,41 @@ pub(crate) struct Part {
     pub(crate) is_back: bool,
 }
 
+/// Which part of a list in the order of time is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) limit: usize,
+    pub(crate) order: Direction,
+    /// The place that the iterator of an earlier answer names.
+    pub(crate) behind: Option<Position>,
+    /// What is asked for stands in front of it.
+    pub(crate) is_back: bool,
+}
+
+impl Places {
+    /// The history's page.
+    pub(crate) fn page(&self) -> history::Page {
+        history::Page {
+            behind: self.behind.clone(),
+            direction: direction(self.order, self.is_back),
+            limit: self.limit,
+        }
+    }
+}
+
+fn direction(order: Direction, is_back: bool) -> Direction {
+    match (order, is_back) {
+        (Direction::Ascending, false) | (Direction::Descending, true) => Direction::Ascending,
+        (Direction::Descending, false) | (Direction::Ascending, true) => Direction::Descending,
+    }
+}
+
 impl Part {
     /// The store's page: one item more than asked for says whether there are more.
     pub(crate) fn page(&self) -> Page {
-        let direction = match (self.order, self.is_back) {
-            (Direction::Ascending, false) | (Direction::Descending, true) => Direction::Ascending,
-            (Direction::Descending, false) | (Direction::Ascending, true) => Direction::Descending,
-        };
         Page {
             behind: self.behind.clone(),
-            direction,
+            direction: direction(self.order, self.is_back),
             limit: self.limit + 1,
         }
     }

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 
 use crate::answer::Refusal;
 use crate::auth::Tokens;
+use crate::endpoint::recover::Recoveries;
+use crate::history::HistoryReader;
+use crate::outbox::{Outbox, OutboxError};
 use crate::portal::Portal;
 use crate::query::Part;
 
@@ -55,6 +58,12 @@ impl InForce for watch::Receiver<Revision> {
 pub struct Api {
     /// Where everything is kept.
     pub catalog: Arc<dyn Catalog>,
+    /// What became of every event; none where nothing is recorded.
+    pub history: Option<HistoryReader>,
+    /// Where deliveries begin.
+    pub outbox: Arc<dyn Outbox>,
+    /// What takes recoveries.
+    pub recoveries: Recoveries,
     /// Answers of requests with an idempotency key.
     pub responses: Arc<dyn Responses>,
     /// Seals the secrets of endpoints.
@@ -103,6 +112,12 @@ impl From<CatalogError> for Refusal {
             CatalogError::Changed => Refusal::Conflict("it was changed at the same time; read it again"),
             CatalogError::Unavailable(why) => Refusal::Unavailable(why),
         }
+    }
+}
+
+impl From<OutboxError> for Refusal {
+    fn from(OutboxError(why): OutboxError) -> Refusal {
+        Refusal::NotTaken(why)
     }
 }
 

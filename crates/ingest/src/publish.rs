@@ -28,8 +28,6 @@ use crate::settings::IngestSettings;
 
 /// The Svix API's header for retries: the same key again is the same event.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// In the place of a CloudEvents source, so that a key is never taken for somebody's event id. No source holds a line break.
-const IDEMPOTENCY_SOURCE: &str = "\nidempotency-key";
 /// In place of a payload that was not asked for, or that is no JSON.
 const NO_CONTENT: &[u8] = b"{}";
 
@@ -149,7 +147,7 @@ fn of_message(
 ) -> Event {
     let id = match (&message.event_id, &key) {
         (Some(producer_id), _) => EventId::derived(&application, None, producer_id),
-        (None, Some(key)) => EventId::derived(&application, Some(IDEMPOTENCY_SOURCE), key),
+        (None, Some(key)) => EventId::of_idempotency_key(&application, key),
         (None, None) => EventId::fresh(accepted_at, rand::random()),
     };
     Event {

@@ -18,6 +18,9 @@ const APPLICATION_PREFIX: &str = "app_";
 const ENDPOINT_PREFIX: &str = "ep_";
 const ATTEMPT_PREFIX: &str = "atmpt_";
 
+/// In the place of a CloudEvents source, so that a key is never taken for somebody's event id. No source holds a line break.
+const IDEMPOTENCY_SOURCE: &str = "\nidempotency-key";
+
 /// Marks an id that was derived by hash: it stands where a time-carrying id has a digit from 0 to 7.
 const DERIVED_MARK: char = 'h';
 
@@ -165,6 +168,11 @@ impl EventId {
             .iter()
             .fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
         EventId(format!("{EVENT_PREFIX}{DERIVED_MARK}{}", encode_base32(bits)))
+    }
+
+    /// The id of an event that has none of the producer's, of a request with this `Idempotency-Key`.
+    pub fn of_idempotency_key(application: &ApplicationId, key: &ProducerId) -> EventId {
+        EventId::derived(application, Some(IDEMPOTENCY_SOURCE), key)
     }
 
     /// Reads an id of ours.

@@ -58,6 +58,16 @@ pub(crate) struct Spoken(pub(crate) Option<Caller>);
 /// A caller that speaks for the whole organisation. Found out before a body is read.
 pub(crate) struct Organisation(pub(crate) String);
 
+impl From<Organisation> for Caller {
+    fn from(Organisation(organisation): Organisation) -> Caller {
+        Caller {
+            organisation,
+            application: None,
+            feature_flags: BTreeSet::new(),
+        }
+    }
+}
+
 impl FromRequestParts<Arc<Api>> for Organisation {
     type Rejection = Refusal;
 

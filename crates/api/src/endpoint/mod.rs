@@ -3,7 +3,11 @@
 mod delivery;
 pub(crate) mod fields;
 mod headers;
+mod messages;
+pub(crate) mod recover;
 mod secret;
+mod send_example;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,7 +223,7 @@ impl Api {
     }
 
     /// The endpoint with this id or uid.
-    async fn endpoint(
+    pub(crate) async fn endpoint(
         &self,
         application: &Document,
         id_or_uid: &str,
@@ -305,6 +309,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     ];
     all.extend(headers::operations());
     all.extend(secret::operations());
+    all.extend(messages::operations());
+    all.extend(stats::operations());
+    all.extend(recover::operations());
+    all.extend(send_example::operations());
     all
 }
 

@@ -8,6 +8,7 @@ use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
 use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_control::{AutoDisable, Recorder};
 use hooklane_ingest::Ports;
+use hooklane_store::history::History;
 use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_telemetry::Metrics;
 
@@ -62,15 +63,18 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         broker.shut_down().await;
         return Ok(());
     };
-    let api = pod.api(&settings, metrics.clone())?;
+    let history: Option<Arc<dyn History>> = match settings.store.history {
+        true => Some(Arc::new(PostgresHistory::open(postgres).await?)),
+        false => None,
+    };
+    let (api, recovery) = pod.api(&settings, history.clone(), broker.clone(), metrics.clone())?;
     let registry = pod.followed.registry.clone();
     let catalog = pod.catalog.clone();
     let watch = watch.taken_by(pod.followed.base.clone());
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let telling = pod.follow("control", &mut tasks, &signals).await;
     let mut records = RecordWriter::off();
-    if settings.store.history {
-        let history = Arc::new(PostgresHistory::open(postgres).await?);
+    if let Some(history) = history {
         records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
         let recorder = Recorder {
             broker: broker.clone(),
@@ -90,6 +94,12 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         };
         tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
     }
+    let recovering = recovery.run(api.clone());
+    let until = signals.stop.clone();
+    tasks.spawn(async move {
+        until.run_until_cancelled(recovering).await;
+        Ok(())
+    });
     announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),

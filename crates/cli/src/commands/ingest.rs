@@ -81,7 +81,9 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             broker.shut_down().await;
             return Ok(());
         };
-        read_token = Some(management::read_token(pod.api(&settings, metrics.clone())?));
+        // What tokens say, and nothing else of it.
+        let (api, _) = pod.api(&settings, None, broker.clone(), metrics.clone())?;
+        read_token = Some(management::read_token(api));
         registry = pod.followed.registry.clone();
         watch = watch.taken_by(pod.followed.base.clone());
         telling = Some(pod.follow("ingest", &mut tasks, &signals).await);

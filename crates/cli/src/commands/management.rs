@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use hooklane_api::{Access, Api, InForce, Portal, Tokens};
+use hooklane_api::{Access, Api, HistoryReader, InForce, Portal, Recoveries, RecoveryWorker, Tokens};
+use hooklane_broker::SharedBroker;
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
@@ -20,6 +21,7 @@ use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::watch;
 
+use super::outbox::BrokerOutbox;
 use super::private_file::create;
 use super::{now, pod};
 use crate::settings::{ApiSection, Settings};
@@ -34,6 +36,8 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// What serves the API, and what follows its changes.
 pub struct Management {
     pub api: Arc<Api>,
+    /// Carries out what the API takes for later.
+    pub recovery: RecoveryWorker,
     /// Where endpoints are.
     pub catalog: Arc<dyn Catalog>,
     /// None where nothing is recorded.
@@ -55,6 +59,7 @@ struct Opened {
 pub async fn open(
     settings: &Settings,
     base: watch::Receiver<Arc<Registry>>,
+    broker: SharedBroker,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Management> {
     let opened = match settings.store.postgres {
@@ -75,9 +80,13 @@ pub async fn open(
         vault: opened.vault,
         tokens: opened.tokens,
         in_force: Arc::new(followed.applied.clone()),
+        history: opened.history.clone(),
+        broker,
     };
+    let (api, recovery) = api(settings, parts, &followed, metrics);
     Ok(Management {
-        api: api(settings, parts, &followed, metrics),
+        api,
+        recovery,
         catalog: opened.catalog,
         history: opened.history,
         followed,
@@ -135,12 +144,27 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     pub tokens: Tokens,
     pub in_force: Arc<dyn InForce>,
+    pub history: Option<Arc<dyn History>>,
+    pub broker: SharedBroker,
 }
 
-/// The API, by the settings.
-pub fn api(settings: &Settings, parts: Parts, followed: &Followed, metrics: Arc<Metrics>) -> Arc<Api> {
-    Arc::new(Api {
+/// The API, by the settings, and what carries out what it takes for later.
+pub fn api(
+    settings: &Settings,
+    parts: Parts,
+    followed: &Followed,
+    metrics: Arc<Metrics>,
+) -> (Arc<Api>, RecoveryWorker) {
+    let (recoveries, recovery) = Recoveries::new();
+    let outbox = BrokerOutbox {
+        broker: parts.broker,
+        within: settings.broker.publish_timeout,
+    };
+    let api = Arc::new(Api {
         catalog: parts.catalog,
+        history: parts.history.map(HistoryReader::new),
+        outbox: Arc::new(outbox),
+        recoveries,
         responses: parts.responses,
         vault: parts.vault,
         tokens: parts.tokens,
@@ -153,7 +177,8 @@ pub fn api(settings: &Settings, parts: Parts, followed: &Followed, metrics: Arc<
         metrics,
         https_only: settings.egress.https_only,
         clock: now,
-    })
+    });
+    (api, recovery)
 }
 
 /// The error, with what to do.

@@ -19,6 +19,7 @@ mod key_socket;
 mod management;
 mod meter;
 mod migrate;
+mod outbox;
 mod owner;
 mod pod;
 mod print;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use hooklane_api::{Api, InForce, Tokens};
+use hooklane_api::{Api, InForce, RecoveryWorker, Tokens};
+use hooklane_broker::SharedBroker;
 use hooklane_store::catalog::{Catalog, CatalogError, Revision};
+use hooklane_store::history::History;
 use hooklane_store::postgres::catalog::PostgresCatalog;
 use hooklane_store::postgres::followers::{Followers, Heartbeat};
 use hooklane_store::postgres::{PostgresError, PostgresSettings};
@@ -134,7 +136,13 @@ fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
 
 impl Pod {
     /// The API on this store: what is changed is answered when every process has it.
-    pub fn api(&self, settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Api>> {
+    pub fn api(
+        &self,
+        settings: &Settings,
+        history: Option<Arc<dyn History>>,
+        broker: SharedBroker,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(Arc<Api>, RecoveryWorker)> {
         let parts = management::Parts {
             catalog: self.catalog.clone() as Arc<dyn Catalog>,
             responses: self.catalog.clone(),
@@ -144,6 +152,8 @@ impl Pod {
                 here: self.followed.applied.clone(),
                 followers: self.followers.clone(),
             }),
+            history,
+            broker,
         };
         Ok(management::api(settings, parts, &self.followed, metrics))
     }

@@ -71,7 +71,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (broker, claims) = (queue.shared(), Arc::new(claims));
     let settings = loaded.settings.clone();
     let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
-    let management = management::open(&settings, in_file, metrics.clone()).await?;
+    let management = management::open(&settings, in_file, broker.clone(), metrics.clone()).await?;
     let registry = management.followed.registry;
     let watch = watch.taken_by(management.followed.base);
     let admin = admin_socket::listen(&socket)?;
@@ -115,6 +115,12 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let keys = key_socket::serve(keys, management.api.clone(), signals.stop.clone());
     tasks.spawn(async move {
         keys.await;
+        Ok(())
+    });
+    let recovering = management.recovery.run(management.api.clone());
+    let until = signals.stop.clone();
+    tasks.spawn(async move {
+        until.run_until_cancelled(recovering).await;
         Ok(())
     });
     announce(&listener, scheme(&ingest.settings))?;

@@ -1,12 +1,13 @@
-//! `/app/{app_id}/msg`: what ingest serves, described.
+//! `POST /app/{app_id}/msg`: what ingest serves, described.
 
 use std::collections::BTreeMap;
 
 use http::Method;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
+use super::out::MessageOut;
 use crate::endpoint::fields::Channels;
 use crate::operation::{Need, Operation};
 use crate::text::{NotHonoured, Uid};
@@ -40,36 +41,11 @@ struct MessageIn {
     deliver_at: NotHonoured,
 }
 
-/// A message.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-struct MessageOut {
-    id: String,
-    event_type: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channels: Option<Vec<String>>,
-    payload: BTreeMap<String, Value>,
-    timestamp: String,
-}
-
-pub(crate) fn operations() -> Vec<Operation> {
-    vec![
-        Operation::elsewhere(
-            Method::POST,
-            "/app/{app_id}/msg",
-            "v1.message.create",
-            "Publish a message",
-        )
+pub(super) fn operation() -> Operation {
+    Operation::elsewhere(Method::POST, super::ALL, "v1.message.create", "Publish a message")
         .needs(Need::Organisation)
-        .field(
-            "with_content",
-            "Whether the answer holds the payload",
-            json!({"type": "boolean", "default": true}),
-        )
+        .with_content("Whether the answer holds the payload")
         .takes::<MessageIn>()
         .answers::<MessageOut>(202)
-        .refuses(&[415, 429]),
-    ]
+        .refuses(&[415, 429])
 }
