@@ -21,7 +21,7 @@ use stage::SOON;
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/hooklane.json";
 const OPERATIONS: &str = "docs/OPERATIONS.md";
-const MANIFESTS: [&str; 5] = ["config", "secrets", "topology", "ingest", "dispatcher"];
+const MANIFESTS: [&str; 6] = ["config", "secrets", "topology", "control", "ingest", "dispatcher"];
 
 async fn manifest(name: &str) -> Result<Vec<Value>> {
     documents(&text(&format!("deploy/kubernetes/{name}.yaml"))?).await
@@ -47,7 +47,7 @@ async fn the_compose_files_services_deliver_an_event() -> Result<()> {
     }
     let names: Vec<&str> = containers.iter().map(|one| one.name.as_str()).collect();
     ensure!(
-        names == ["dispatcher-1", "dispatcher-2", "ingest", "receiver"],
+        names == ["control", "dispatcher-1", "dispatcher-2", "ingest", "receiver"],
         "{names:?}"
     );
     let vhost = shared().await?.vhost().await?;
@@ -61,6 +61,12 @@ async fn the_compose_files_services_deliver_an_event() -> Result<()> {
     let subnet = file["networks"]["inside"]["ipam"]["config"][0]["subnet"].as_str();
     let mut site = Site::new()?;
     site.replace(&broker, vhost.url());
+    let control = &services["control"]["environment"];
+    let database = hooklane_testkit::postgres::shared().await?.database().await?;
+    site.replace(
+        control["HOOKLANE_STORE__URL"].as_str().context("a store")?,
+        database.url(),
+    );
     site.replace(subnet.context("a subnet")?, "127.0.0.0/8");
     for one in &containers {
         site.lease(one)?;
@@ -75,6 +81,22 @@ async fn the_compose_files_services_deliver_an_event() -> Result<()> {
     let http = client()?;
     let ingest = &site.address("ingest:8071")?;
     site.is_up(&http, ingest, "/readyz").await?;
+    let managed = &site.address("control:8074")?;
+    site.is_up(&http, managed, "/readyz").await?;
+    let jwt_secret = control["HOOKLANE_API__JWT_SECRET"].as_str().context("a secret")?;
+    let token = Spawn::program(env!("CARGO_BIN_EXE_hooklane")).arg("token");
+    let token = token
+        .env("HOOKLANE_API__JWT_SECRET", jwt_secret)
+        .run_ok(SOON)
+        .await?;
+    let answer = http
+        .post(format!("http://{managed}/api/v1/app"))
+        .bearer_auth(token.trim())
+        .header("content-type", "application/json")
+        .body(r#"{"name": "trial"}"#)
+        .send()
+        .await?;
+    ensure!(answer.status() == 201, "{}", answer.text().await?);
     let token = services["ingest"]["environment"]["HOOKLANE_INGEST__TOKEN"]
         .as_str()
         .context("a token")?;
@@ -115,7 +137,7 @@ async fn the_compose_files_services_deliver_an_event() -> Result<()> {
             targets += 1;
         }
     }
-    ensure!(targets == 3, "{targets} targets");
+    ensure!(targets == 4, "{targets} targets");
     for (name, process) in &processes {
         process.terminate()?;
         let grace = services[name.as_str()]["stop_grace_period"]
@@ -131,7 +153,12 @@ async fn the_compose_files_services_deliver_an_event() -> Result<()> {
 async fn composes_stop_periods_are_longer_than_the_graces() -> Result<()> {
     // Goal: no container is killed while it finishes its work. The graces are the defaults: 25 s and 10 s.
     let file = compose().await?;
-    for (service, least) in [("dispatcher-1", 30), ("dispatcher-2", 30), ("ingest", 15)] {
+    for (service, least) in [
+        ("dispatcher-1", 30),
+        ("dispatcher-2", 30),
+        ("ingest", 15),
+        ("control", 15),
+    ] {
         let period = file["services"][service]["stop_grace_period"].as_str();
         let period = humantime::parse_duration(period.context(service)?)?;
         ensure!(period >= Duration::from_secs(least), "{service}: {period:?}");
@@ -177,8 +204,20 @@ async fn the_kubernetes_pods_deliver_with_the_least_rights() -> Result<()> {
     let printed: Value = serde_json::from_str(&topology.run_ok(SOON).await?)?;
     let mut site = Site::new()?;
     site.replace("https://receiver.example.com/hook", &receiver.url("/hook"));
-    for role in ["declarer", "ingest", "dispatcher"] {
-        let url = named(&secrets, &format!("hooklane-{role}"))?["stringData"]["broker-url"].as_str();
+    let database = hooklane_testkit::postgres::shared().await?.database().await?;
+    for role in ["control", "ingest", "dispatcher"] {
+        let url = named(&secrets, &format!("hooklane-{role}"))?["stringData"]["store-url"].as_str();
+        let url = url.context("a store-url")?;
+        ensure!(url.starts_with(&format!("postgres://{role}:")), "{url}");
+        site.replace(url, database.url());
+    }
+    for (secret, role) in [
+        ("declarer", "declarer"),
+        ("control", "operator"),
+        ("ingest", "ingest"),
+        ("dispatcher", "dispatcher"),
+    ] {
+        let url = named(&secrets, &format!("hooklane-{secret}"))?["stringData"]["broker-url"].as_str();
         let url = url.context("a broker-url")?;
         ensure!(
             url.starts_with(&format!("amqp://{role}:")),
@@ -197,7 +236,7 @@ async fn the_kubernetes_pods_deliver_with_the_least_rights() -> Result<()> {
     site.spawn(&job)?.run_ok(SOON).await?;
     let http = client()?;
     let mut processes = Vec::new();
-    for role in ["ingest", "dispatcher"] {
+    for role in ["control", "ingest", "dispatcher"] {
         let documents = manifest(role).await?;
         let pod = &named(&documents, &format!("hooklane-{role}"))?["spec"]["template"];
         let own = |name: &String| {
@@ -284,14 +323,18 @@ async fn the_manifests_are_valid_and_their_graces_long_enough() -> Result<()> {
     let passed = (validated.stdout + &validated.stderr)
         .matches(" passed for ")
         .count();
-    ensure!(passed == 12, "{passed} resources passed");
+    ensure!(passed == 16, "{passed} resources passed");
     let settings = named(&manifest("config").await?, "hooklane")?["data"]["hooklane.toml"].clone();
     let settings: toml_edit::DocumentMut = settings.as_str().context("settings")?.parse()?;
-    for role in ["ingest", "dispatcher"] {
+    for (role, section) in [
+        ("control", "ingest"),
+        ("ingest", "ingest"),
+        ("dispatcher", "dispatcher"),
+    ] {
         let documents = manifest(role).await?;
         let deployment = named(&documents, &format!("hooklane-{role}"))?;
         let pod = &deployment["spec"]["template"];
-        let grace = settings[role]["grace"].as_str().context("a grace")?;
+        let grace = settings[section]["grace"].as_str().context("a grace")?;
         let drain = humantime::parse_duration(grace)?.as_secs();
         let before = pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
         let period = pod["spec"]["terminationGracePeriodSeconds"].as_u64();

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use served::{End, SOON, contents};
 use stage::Stage;
 
-async fn managed_by(script: Spawn) -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn managed_by(script: Spawn, settings: &str) -> Result<()> {
+    let stage = Stage::start(settings).await?;
     let token = stage.token(&[]).await?;
     let ended = script
         .args([&stage.url, &token, &stage.receiver.url("/hook")])
@@ -40,12 +40,24 @@ async fn managed_by(script: Spawn) -> Result<()> {
 
 #[tokio::test]
 async fn svix_of_pypi_manages_what_is_there() -> Result<()> {
-    managed_by(python::script(stage::file("client.py"))?).await
+    managed_by(python::script(stage::file("client.py"))?, "").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn svix_of_pypi_manages_what_serve_keeps_in_postgresql() -> Result<()> {
+    let database = hooklane_testkit::postgres::shared().await?.database().await?;
+    let settings = format!("[store]\nurl = \"{}\"\n", database.url());
+    managed_by(python::script(stage::file("client.py"))?, &settings).await?;
+    let kept = database
+        .psql("SELECT count(*) > 0 FROM hooklane.documents")
+        .await?;
+    ensure!(kept == "t", "it was kept elsewhere");
+    Ok(())
 }
 
 #[tokio::test]
 async fn svix_of_npm_manages_what_is_there() -> Result<()> {
-    managed_by(javascript::script(stage::file("client.js"))?).await
+    managed_by(javascript::script(stage::file("client.js"))?, "").await
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
         root.section("ingest"),
         broker.publish_timeout,
         role.is_listening_for_events(),
-        role == Role::Serve,
+        matches!(role, Role::Serve | Role::Control),
     );
     let elsewhere = FromElsewhere {
         prefix: broker.prefix.clone(),
