@@ -177,6 +177,49 @@ async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered
     end(control).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_hangs_holds_up_a_change_for_two_seconds_and_no_longer() -> Result<()> {
+    // Method: a row as a process leaves that lives and does not follow.
+    let pods = Pods::new().await?;
+    let control = pods.start("control").await?;
+    pods.database
+        .psql("INSERT INTO hooklane.followers VALUES ('hung', 0, now() + interval '1 hour')")
+        .await?;
+    let begun = Instant::now();
+    pods.send(&control, "/app", json!({"name": "x"})).await?;
+    let took = begun.elapsed();
+    ensure!(
+        took >= Duration::from_millis(1_900),
+        "it was not waited for: {took:?}"
+    );
+    ensure!(took < 3 * Duration::from_secs(2), "{took:?}");
+    let metrics = pods
+        .stage
+        .http
+        .get(format!("{}/metrics", control.url))
+        .send()
+        .await?;
+    let metrics = metrics.text().await?;
+    ensure!(
+        metrics
+            .lines()
+            .any(|line| line == "hooklane_changes_late_total 1"),
+        "{metrics}"
+    );
+    // Silent for ten seconds, it is taken for dead.
+    pods.database
+        .psql("UPDATE hooklane.followers SET seen_at = now() - interval '11 seconds' WHERE id = 'hung'")
+        .await?;
+    let begun = Instant::now();
+    pods.send(&control, "/app", json!({"name": "y"})).await?;
+    ensure!(
+        begun.elapsed() < Duration::from_millis(1_900),
+        "{:?}",
+        begun.elapsed()
+    );
+    Ok(())
+}
+
 /// What a client library manages through control is delivered by another process.
 async fn managed_by(script: Spawn) -> Result<()> {
     let pods = Pods::new().await?;

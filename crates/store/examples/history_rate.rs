@@ -1,6 +1,7 @@
-//! How fast the history on SQLite is: batches written, then lists read by a page of 50, the newest first.
+//! How fast the history is, on SQLite or on a PostgreSQL of its own: batches written, then lists read by a page of 50, the newest first.
 //!
-//! `cargo run -p hooklane-store --example history_rate -- [directory] [attempts]`; the directory is made anew.
+//! `cargo run -p hooklane-store --example history_rate -- [directory] [attempts]`; the directory is made anew. For PostgreSQL write `postgres`
+//! instead of a directory; events are spread over days then.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use hooklane_store::history::{
     Attempt, AttemptFilter, AttemptsOf, Decision, DeliveryKey, EndpointEventFilter, EventFilter, EventRef,
     History, Page, Range, Record, Status, Trigger,
 };
+use hooklane_store::postgres::PostgresSettings;
+use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_store::sqlite::history::{SqliteHistory, inspect};
+use hooklane_testkit::postgres::Server;
 use hooklane_types::{
     ApplicationId, AttemptId, AttemptOutcome, EndpointId, Event, EventId, EventType, UnixMillis,
 };
@@ -24,9 +28,17 @@ const ENDPOINTS: usize = 20;
 const ASKED: usize = 200;
 const NOW_MS: i64 = 1_700_000_000_000;
 
-/// The n-th event and its attempt, a millisecond after the one before; every tenth at an endpoint failed.
+/// Between two events: 200,000 are 23 days.
+const STEP_MS: i64 = 10_000;
+
+/// When the n-th event was accepted.
+fn accepted_at(n: usize) -> UnixMillis {
+    UnixMillis(NOW_MS + n as i64 * STEP_MS)
+}
+
+/// The n-th event and its attempt, ten seconds after the one before; every tenth at an endpoint failed.
 fn event_and_attempt(n: usize) -> Result<[Record; 2]> {
-    let at = UnixMillis(NOW_MS + n as i64);
+    let at = accepted_at(n);
     let mut random = [0; 10];
     random[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     let (application, id) = (ApplicationId::parse("app_2rYmL0pT4")?, EventId::fresh(at, random));
@@ -75,32 +87,26 @@ fn event_and_attempt(n: usize) -> Result<[Record; 2]> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let directory = arguments
+    let place = arguments
         .next()
         .unwrap_or_else(|| "target/history-rate".to_owned());
-    let directory = PathBuf::from(directory);
     let count: usize = arguments.next().map_or(Ok(200_000), |count| count.parse())?;
+    if place == "postgres" {
+        let server = Server::start().await?;
+        let database = server.database().await?;
+        let settings = PostgresSettings::parse(database.url())?;
+        measure(&PostgresHistory::open(&settings).await?, count).await?;
+        let size = "SELECT pg_size_pretty(pg_database_size(current_database()))";
+        println!("database: {}", database.psql(size).await?);
+        return Ok(());
+    }
+    let directory = PathBuf::from(place);
     if directory.exists() {
         std::fs::remove_dir_all(&directory)?;
     }
     std::fs::create_dir_all(&directory)?;
     let history = SqliteHistory::open(&directory)?;
-    let now = UnixMillis(NOW_MS + count as i64);
-    let mut writing = Duration::ZERO;
-    for first in (0..count).step_by(BATCH / 2) {
-        let mut batch = Vec::with_capacity(BATCH);
-        for n in first..count.min(first + BATCH / 2) {
-            batch.extend(event_and_attempt(n)?);
-        }
-        let begun = Instant::now();
-        history.record(Arc::from(batch), now).await?;
-        writing += begun.elapsed();
-    }
-    let rate = (2 * count) as f64 / writing.as_secs_f64();
-    println!(
-        "{count} events with {PAYLOAD_BYTES} bytes and {count} attempts in batches of {BATCH}: {rate:.0} records/s"
-    );
-    lists(&history, count).await?;
+    measure(&history, count).await?;
     drop(history);
     println!(
         "file: {} MiB",
@@ -109,7 +115,26 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn lists(history: &SqliteHistory, count: usize) -> Result<()> {
+async fn measure(history: &dyn History, count: usize) -> Result<()> {
+    let mut writing = Duration::ZERO;
+    for first in (0..count).step_by(BATCH / 2) {
+        let end = count.min(first + BATCH / 2);
+        let mut batch = Vec::with_capacity(BATCH);
+        for n in first..end {
+            batch.extend(event_and_attempt(n)?);
+        }
+        let begun = Instant::now();
+        history.record(Arc::from(batch), accepted_at(end)).await?;
+        writing += begun.elapsed();
+    }
+    let rate = (2 * count) as f64 / writing.as_secs_f64();
+    println!(
+        "{count} events with {PAYLOAD_BYTES} bytes and {count} attempts in batches of {BATCH}: {rate:.0} records/s"
+    );
+    lists(history, count).await
+}
+
+async fn lists(history: &dyn History, count: usize) -> Result<()> {
     let application = ApplicationId::parse("app_2rYmL0pT4")?;
     let mut times: [(&str, Vec<Duration>); 8] = [
         ("events", Vec::new()),
@@ -124,7 +149,7 @@ async fn lists(history: &SqliteHistory, count: usize) -> Result<()> {
     for asked in 0..ASKED {
         // Anywhere in time.
         let n = asked * count / ASKED;
-        let before = Some(UnixMillis(NOW_MS + n as i64));
+        let before = Some(accepted_at(n));
         let range = Range { after: None, before };
         let page = Page {
             behind: None,
