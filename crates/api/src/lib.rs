@@ -15,6 +15,7 @@ mod log;
 mod message;
 mod openapi;
 mod operation;
+mod operational;
 mod operations;
 mod outbox;
 mod patch;

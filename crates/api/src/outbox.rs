@@ -17,6 +17,12 @@ pub trait Outbox: Send + Sync {
     /// See [`OutboxError`].
     async fn deliver(&self, delivery: Delivery) -> Result<(), OutboxError>;
 
+    /// Takes an event, as if it had been published.
+    ///
+    /// # Errors
+    /// See [`OutboxError`].
+    async fn accept(&self, event: Event) -> Result<(), OutboxError>;
+
     /// Takes the content of an event that was not published, for the history.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use hooklane_store::registry::Keys;
 use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
 use hooklane_telemetry::{Metric, Metrics};
-use hooklane_types::UnixMillis;
+use hooklane_types::{ApplicationId, UnixMillis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -76,6 +76,10 @@ pub struct Api {
     pub portal: Portal,
     /// Whom a change is waited for.
     pub in_force: Arc<dyn InForce>,
+    /// The organisation that speaks where none is named.
+    pub organisation: String,
+    /// Who is told of changes of endpoints; its id, or its uid in that organisation.
+    pub operational_application: Option<ApplicationId>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether endpoints with `http` URLs are refused.
@@ -201,14 +205,14 @@ impl Api {
         Ok(found.ok_or(Refusal::NotFound)?.try_into()?)
     }
 
-    /// Removes what has this id or uid, and waits until that is in force.
-    pub(crate) async fn remove(&self, kind: Kind, scope: &str, id_or_uid: &str) -> Result<(), Refusal> {
+    /// Removes what has this id or uid, and waits until that is in force. What it was.
+    pub(crate) async fn remove(&self, kind: Kind, scope: &str, id_or_uid: &str) -> Result<Document, Refusal> {
         let found = self.catalog.get(kind, scope, id_or_uid).await?;
-        let address = found.ok_or(Refusal::NotFound)?.address;
-        self.catalog.remove(&address, self.now()).await?;
+        let document = found.ok_or(Refusal::NotFound)?;
+        self.catalog.remove(&document.address, self.now()).await?;
         let newest = *self.catalog.newest().borrow();
         self.in_force(newest).await;
-        Ok(())
+        Ok(document)
     }
 
     /// Part of the documents of one kind and scope.

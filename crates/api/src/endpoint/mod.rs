@@ -16,6 +16,7 @@ use axum::Json as Out;
 use axum::extract::State;
 use hooklane_store::catalog::{Address, Document, Kind};
 use hooklane_store::items::{self, EndpointSecrets};
+use hooklane_types::operational::News;
 use hooklane_types::{Channel, EndpointId, EventType};
 use http::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -269,7 +270,10 @@ impl Api {
                 Ok(())
             },
         );
-        changed.await.map(drop)
+        let changed = changed.await?;
+        self.tell(News::EndpointUpdated, application, &changed.document)
+            .await;
+        Ok(())
     }
 }
 
@@ -373,7 +377,10 @@ async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read
     };
     delivery::check(&item, &secrets, api.now())?;
     item.sealed = secrets.seal(&api.vault, &address.id);
-    Ok(api.insert(address, uid, item).await?)
+    let added = api.insert(address, uid, item).await?;
+    api.tell(News::EndpointCreated, application, &added.document)
+        .await;
+    Ok(added)
 }
 
 async fn get(
@@ -416,7 +423,12 @@ async fn put(
             let added = add(&api, &application, body).await?;
             Ok((StatusCode::CREATED, Out(added.into())))
         }
-        changed => Ok((StatusCode::OK, Out(changed?.into()))),
+        changed => {
+            let changed = changed?;
+            api.tell(News::EndpointUpdated, &application, &changed.document)
+                .await;
+            Ok((StatusCode::OK, Out(changed.into())))
+        }
     }
 }
 
@@ -442,7 +454,10 @@ async fn patch(
             api.check_signature(&before, address, item)
         },
     );
-    Ok(Out(changed.await?.into()))
+    let changed = changed.await?;
+    api.tell(News::EndpointUpdated, &application, &changed.document)
+        .await;
+    Ok(Out(changed.into()))
 }
 
 async fn delete(
@@ -453,7 +468,9 @@ async fn delete(
 ) -> Result<StatusCode, Refusal> {
     query.finish()?;
     let application = caller.application(&api, &application).await?;
-    api.remove(Kind::Endpoint, &application.address.id, &endpoint)
+    let removed = api
+        .remove(Kind::Endpoint, &application.address.id, &endpoint)
         .await?;
+    api.tell(News::EndpointDeleted, &application, &removed).await;
     Ok(StatusCode::NO_CONTENT)
 }

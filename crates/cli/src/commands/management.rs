@@ -176,6 +176,8 @@ pub fn api(
         in_force: parts.in_force,
         metrics,
         https_only: settings.egress.https_only,
+        organisation: settings.api.organisation.clone(),
+        operational_application: settings.dispatcher.settings.operational_application.clone(),
         clock: now,
     });
     (api, recovery)

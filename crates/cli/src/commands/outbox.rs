@@ -33,6 +33,15 @@ impl Outbox for BrokerOutbox {
         published.map_err(|error| OutboxError(error.to_string()))
     }
 
+    async fn accept(&self, event: Event) -> Result<(), OutboxError> {
+        let message = Outgoing::internal(Internal::Event(event.clone()).encode());
+        let published = self
+            .broker
+            .publish(Destination::IngestedEvents, message, self.within);
+        published.await.map_err(|error| OutboxError(error.to_string()))?;
+        self.record(event).await
+    }
+
     async fn record(&self, event: Event) -> Result<(), OutboxError> {
         match self.publish(Queue::Contents, &Internal::Event(event)).await {
             // Deliveries win over history.

@@ -1,4 +1,4 @@
-//! Endpoints that are disabled by themselves, because nothing but failure came from them.
+//! What the platform is told of endpoints: what is made, changed and deleted, and those that are disabled because nothing but failure came from them.
 
 mod served;
 #[path = "management/stage.rs"]
@@ -67,6 +67,19 @@ async fn nothing_but_failure_disables_an_endpoint_and_a_change_begins_the_time_a
     }
     endpoint(&stage, &token, "operations", "/told").await?;
     let broken = endpoint(&stage, &token, "acme", "/broken").await?;
+    eventually("news of the endpoint", SOON, || async {
+        let requests = stage.receiver.received_at("/told");
+        let bodies = requests
+            .iter()
+            .map(|request| serde_json::from_slice::<Value>(&request.body));
+        let made = bodies
+            .filter_map(Result::ok)
+            .filter(|body| body["type"] == "endpoint.created" && body["data"]["endpointId"] == *broken)
+            .count();
+        ensure!(made == 1);
+        Ok(())
+    })
+    .await?;
     let shaky = endpoint(&stage, &token, "acme", "/shaky").await?;
     let turn = std::sync::atomic::AtomicUsize::new(0);
     stage.receiver.script_with("/broken", |_| Reply::status(500));
@@ -127,4 +140,52 @@ async fn nothing_but_failure_disables_an_endpoint_and_a_change_begins_the_time_a
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn what_is_made_changed_and_deleted_is_told_to_the_operational_application_alone() -> Result<()> {
+    // Goal: an endpoint's life, each step once, with the names that Svix has; and nothing about the operational application's own endpoint.
+    let mut stage = Stage::start("").await?;
+    stage.end(served::End::Terminate).await?;
+    stage
+        .serve_with(&[("HOOKLANE_OPERATIONAL_APPLICATION", "operations")])
+        .await?;
+    let token = stage.token(&[]).await?;
+    for uid in ["acme", "operations"] {
+        stage
+            .make(&token, "/app", json!({"name": uid, "uid": uid}))
+            .await?;
+    }
+    endpoint(&stage, &token, "operations", "/told").await?;
+    let made = endpoint(&stage, &token, "acme", "/hook").await?;
+    let path = format!("/app/acme/endpoint/{made}");
+    stage
+        .send(&token, "PATCH", &path, Some(json!({"description": "x"})))
+        .await?;
+    stage
+        .send(&token, "POST", &format!("{path}/secret/rotate"), Some(json!({})))
+        .await?;
+    stage.send(&token, "DELETE", &path, None).await?;
+    stage
+        .receiver
+        .wait_until("four webhooks", SOON, |log| log.requests().count() >= 4)
+        .await?;
+    let mut told = Vec::new();
+    for request in stage.receiver.received_at("/told") {
+        let body: Value = serde_json::from_slice(&request.body)?;
+        ensure!(
+            body["data"]["endpointId"] == *made && body["data"]["appUid"] == "acme",
+            "{body}"
+        );
+        told.push(body["type"].as_str().unwrap_or_default().to_owned());
+    }
+    told.sort();
+    let expected = [
+        "endpoint.created",
+        "endpoint.deleted",
+        "endpoint.updated",
+        "endpoint.updated",
+    ];
+    ensure!(told == expected, "{told:?}");
+    Ok(())
 }
