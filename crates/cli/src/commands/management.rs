@@ -158,6 +158,7 @@ pub fn api(
     let (recoveries, recovery) = Recoveries::new();
     let outbox = BrokerOutbox {
         broker: parts.broker,
+        is_recorded: parts.history.is_some(),
         within: settings.broker.publish_timeout,
     };
     let api = Arc::new(Api {

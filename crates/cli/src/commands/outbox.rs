@@ -11,6 +11,8 @@ use hooklane_types::{Delivery, Event, Internal};
 pub struct BrokerOutbox {
     /// Which.
     pub broker: SharedBroker,
+    /// Whether somebody takes contents. Else they would fill their queue.
+    pub is_recorded: bool,
     /// How long a confirm is waited for.
     pub within: Duration,
 }
@@ -43,6 +45,9 @@ impl Outbox for BrokerOutbox {
     }
 
     async fn record(&self, event: Event) -> Result<(), OutboxError> {
+        if !self.is_recorded {
+            return Ok(());
+        }
         match self.publish(Queue::Contents, &Internal::Event(event)).await {
             // Deliveries win over history.
             Ok(()) | Err(BrokerError::Full) => Ok(()),
