@@ -44,7 +44,10 @@ use answer::Refusal;
 use operation::Operation;
 
 /// Paths of Svix's that are not here, and that would be taken for what has a parameter there.
-const NOT_HERE: [&str; 1] = ["/app/{app_id}/msg/expunge-all-contents"];
+const NOT_HERE: [&str; 2] = [
+    "/app/{app_id}/msg/expunge-all-contents",
+    "/app/{app_id}/msg/bulk-expunge",
+];
 
 /// The paths of the API. Each is there with a slash at its end as well: some clients ask so.
 pub fn router(api: Arc<Api>) -> Router {

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::record::{Batch, Record};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::port::{BrokerError, Destination, Outgoing, Queue, SharedBroker};
 
@@ -21,6 +22,10 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 const ALONE_BYTES: usize = 32 * 1024;
 /// Messages without a confirm: what is written meanwhile makes the next one.
 const AT_ONCE: usize = 2;
+/// While there is much to write, a message waits so long for more: fewer messages cost the broker less. Who writes seldom waits for nothing.
+const LINGER: Duration = Duration::from_millis(3);
+/// From so many records in the message before on, there is much to write.
+const MUCH: usize = 4;
 /// How often the log says that records are dropped.
 const TELL_EVERY_S: i64 = 10;
 
@@ -114,6 +119,7 @@ struct Task {
 impl Task {
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Request>) {
         let mut in_flight = FuturesUnordered::new();
+        let mut before = 0;
         // What did not go with the message before.
         let mut next = None;
         loop {
@@ -128,8 +134,13 @@ impl Task {
                     },
                 },
             };
+            if before >= MUCH {
+                // What is in flight is confirmed meanwhile.
+                let _ = timeout(LINGER, drain(&mut in_flight)).await;
+            }
             let (batch, replies);
             (batch, replies, next) = gather(first, &mut inbox);
+            before = batch.len();
             in_flight.push(self.publish(batch, replies));
             while next.is_some() && in_flight.len() >= AT_ONCE {
                 in_flight.next().await;
@@ -175,6 +186,12 @@ impl Task {
             "records are dropped, because their queue is full: is the store away, or `hooklane control` not running?"
         );
     }
+}
+
+/// Waits for all of them, and then for ever.
+async fn drain<F: Future<Output = ()>>(in_flight: &mut FuturesUnordered<F>) {
+    while in_flight.next().await.is_some() {}
+    std::future::pending().await
 }
 
 type Gathered = (
