@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: flags that set settings, and how a failure ends the process.
 
 mod admin_socket;
+mod apply;
 mod bench;
 mod check;
 mod control;
@@ -85,6 +86,8 @@ enum Command {
     Control(control::Control),
     /// Brings the tables in PostgreSQL to this version's format.
     Migrate(migrate::Migrate),
+    /// Makes event types, applications and endpoints as a file says, over the management API.
+    Apply(apply::Apply),
     /// Looks at settings, broker and topology, and says how to mend what is wrong.
     Check(check::Check),
     /// Publishes one event, or a file of them.
@@ -144,6 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dispatcher(command) => command.run(),
         Command::Control(command) => command.run(),
         Command::Migrate(command) => command.run(),
+        Command::Apply(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Publish(command) => command.run(),
         Command::Receiver(command) => command.run(),

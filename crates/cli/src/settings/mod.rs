@@ -174,6 +174,23 @@ impl Loaded {
     }
 }
 
+/// Reads a TOML file that holds no settings.
+///
+/// # Errors
+/// When it is no TOML, with the line.
+pub fn parse_toml(name: &str, text: &str) -> Result<serde_json::Value, Report> {
+    let read = document::parse(name, text).map_err(|problem| Report::new(vec![problem]))?;
+    let read = config::Value::new(None, config::ValueKind::Table(read));
+    read.try_deserialize().map_err(|error| {
+        Report::new(vec![Problem {
+            place: name.to_owned(),
+            key: String::new(),
+            wrong: error.to_string(),
+            remedy: "write texts, numbers, lists and tables".to_owned(),
+        }])
+    })
+}
+
 /// Loads settings.
 ///
 /// # Errors
