@@ -1,6 +1,6 @@
 //! History in PostgreSQL, for any number of processes.
 //!
-//! - Tables that grow are partitioned by day (see [`days`]). Partitions are made when a record of their day may come, one day ahead.
+//! - Tables that grow are partitioned by day (see `days`). Partitions are made when a record of their day may come, one day ahead.
 //! - Who writes holds one lock: what is kept follows from what is there, see [`crate::history::merge`]. Readers hold none, and wait for nobody.
 //! - A part of a batch is one transaction of a fixed number of statements, each of which reads or writes all of it.
 //! - A row that the server refuses is found by halving.
