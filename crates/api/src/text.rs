@@ -146,8 +146,7 @@ impl<'de> Deserialize<'de> for NotHonoured {
 
 /// RFC 3339 in UTC, as the API writes times.
 pub(crate) fn time(at: UnixMillis) -> String {
-    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX);
-    at.to_string()
+    at.rfc3339()
 }
 
 #[cfg(test)]

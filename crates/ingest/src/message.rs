@@ -294,7 +294,7 @@ pub(crate) fn answer(event: &Event, payload: &[u8]) -> Vec<u8> {
         event_id: event.producer_id.as_ref().map(ProducerId::as_str),
         event_type: event.event_type.as_str(),
         id: event.id.as_str(),
-        timestamp: timestamp(event),
+        timestamp: event.accepted_at.rfc3339(),
     };
     let mut out = Vec::with_capacity(payload.len() + HEAD_BYTES);
     serde_json::to_writer(&mut out, &head).expect("strings serialise, and writing to memory does not fail");
@@ -304,12 +304,6 @@ pub(crate) fn answer(event: &Event, payload: &[u8]) -> Vec<u8> {
     out.extend_from_slice(payload);
     out.push(b'}');
     out
-}
-
-/// RFC 3339 in UTC.
-fn timestamp(event: &Event) -> String {
-    let time = jiff::Timestamp::from_millisecond(event.accepted_at.0);
-    time.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use clap::Args;
-use futures_util::FutureExt;
+use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_broker::{RecordWriter, SharedBroker};
-use hooklane_control::{AutoDisable, Recorder};
 use hooklane_ingest::Ports;
 use hooklane_store::history::History;
 use hooklane_store::postgres::history::PostgresHistory;
@@ -15,7 +13,7 @@ use hooklane_telemetry::Metrics;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::service::{alive, announce, listen, run_beside};
-use super::{block_on, management, now, pod};
+use super::{block_on, management, pod, recording};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -73,33 +71,19 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let watch = watch.taken_by(pod.followed.base.clone());
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let telling = pod.follow("control", &mut tasks, &signals).await;
-    let mut records = RecordWriter::off();
-    if let Some(history) = history {
-        records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
-        let recorder = Recorder {
+    let records = recording::start(
+        &settings,
+        recording::Parts {
+            catalog,
+            history,
             broker: broker.clone(),
-            history: history.clone(),
+            registry: registry.clone(),
             metrics: metrics.clone(),
-            clock: now,
-            disable: Some(AutoDisable {
-                catalog,
-                history,
-                broker: broker.clone(),
-                registry: registry.clone(),
-                operational_application: settings.dispatcher.settings.operational_application.clone(),
-                after: settings.store.disable_after,
-                clock: now,
-            }),
-            retention: Some(settings.store.retention),
-        };
-        tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
-    }
-    let recovering = recovery.run(api.clone());
-    let until = signals.stop.clone();
-    tasks.spawn(async move {
-        until.run_until_cancelled(recovering).await;
-        Ok(())
-    });
+        },
+        &mut tasks,
+        &signals,
+    );
+    recording::recover(recovery, api.clone(), &mut tasks, &signals);
     announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),

@@ -28,6 +28,7 @@ mod private_file;
 mod publish;
 mod reach;
 mod receiver;
+mod recording;
 mod secret;
 mod serve;
 mod service;

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use futures_util::{FutureExt, TryFutureExt};
-use hooklane_broker::RecordWriter;
-use hooklane_control::{AutoDisable, Recorder};
+use futures_util::TryFutureExt;
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_telemetry::Metrics;
@@ -15,7 +13,7 @@ use super::flags::{SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{announce, essentials, listen, run_beside};
-use super::{admin_socket, block_on, key_socket, management, now, usage};
+use super::{admin_socket, block_on, key_socket, management, recording, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -77,35 +75,25 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let admin = admin_socket::listen(&socket)?;
     let keys = admin_socket::listen(&key_socket)?;
     let signals = signals(&ingest.settings);
-    let records = match &management.history {
-        Some(_) => RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone()),
-        None => RecordWriter::off(),
-    };
     let mut tasks = essentials(&signals, &broker, watch)?;
     let following = management.follower.follow(signals.stop.clone());
     tasks.spawn(async move {
         following.await;
         Ok(())
     });
-    if let Some(history) = management.history {
-        let recorder = Recorder {
+    let records = recording::start(
+        &settings,
+        recording::Parts {
+            catalog: management.catalog.clone(),
+            history: management.history,
             broker: broker.clone(),
-            history: history.clone(),
+            registry: registry.clone(),
             metrics: metrics.clone(),
-            clock: now,
-            disable: Some(AutoDisable {
-                catalog: management.catalog.clone(),
-                history: history.clone(),
-                broker: broker.clone(),
-                registry: registry.clone(),
-                operational_application: dispatcher.settings.operational_application.clone(),
-                after: settings.store.disable_after,
-                clock: now,
-            }),
-            retention: Some(settings.store.retention),
-        };
-        tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
-    }
+        },
+        &mut tasks,
+        &signals,
+    );
+    recording::recover(management.recovery, management.api.clone(), &mut tasks, &signals);
     let serving =
         hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
@@ -115,12 +103,6 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let keys = key_socket::serve(keys, management.api.clone(), signals.stop.clone());
     tasks.spawn(async move {
         keys.await;
-        Ok(())
-    });
-    let recovering = management.recovery.run(management.api.clone());
-    let until = signals.stop.clone();
-    tasks.spawn(async move {
-        until.run_until_cancelled(recovering).await;
         Ok(())
     });
     announce(&listener, scheme(&ingest.settings))?;

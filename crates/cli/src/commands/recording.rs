@@ -1,0 +1,74 @@
+//! What keeps the history, in `serve` and in `control`: the recorder, and what carries out recoveries.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use hooklane_api::{Api, RecoveryWorker};
+use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_control::{AutoDisable, Recorder};
+use hooklane_store::catalog::Catalog;
+use hooklane_store::history::History;
+use hooklane_telemetry::Metrics;
+use hooklane_types::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::now;
+use super::service::Signals;
+use crate::settings::Settings;
+
+/// What it works with.
+pub struct Parts {
+    pub catalog: Arc<dyn Catalog>,
+    /// None where nothing is recorded.
+    pub history: Option<Arc<dyn History>>,
+    pub broker: SharedBroker,
+    pub registry: watch::Receiver<Arc<Registry>>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts the recorder, where there is a history, and gives what writes records for it.
+pub fn start(
+    settings: &Settings,
+    parts: Parts,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    signals: &Signals,
+) -> RecordWriter {
+    let Some(history) = parts.history else {
+        return RecordWriter::off();
+    };
+    let within = settings.broker.publish_timeout;
+    let records = RecordWriter::start(parts.broker.clone(), within, parts.metrics.clone());
+    let recorder = Recorder {
+        broker: parts.broker.clone(),
+        history: history.clone(),
+        metrics: parts.metrics,
+        clock: now,
+        disable: Some(AutoDisable {
+            catalog: parts.catalog,
+            history,
+            broker: parts.broker,
+            registry: parts.registry,
+            operational_application: settings.dispatcher.settings.operational_application.clone(),
+            after: settings.store.disable_after,
+            clock: now,
+        }),
+        retention: Some(settings.store.retention),
+    };
+    tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
+    records
+}
+
+/// Carries out recoveries until the stop.
+pub fn recover(
+    worker: RecoveryWorker,
+    api: Arc<Api>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    signals: &Signals,
+) {
+    let until = signals.stop.clone();
+    tasks.spawn(async move {
+        until.run_until_cancelled(worker.run(api)).await;
+        Ok(())
+    });
+}
