@@ -1,134 +1,22 @@
 //! An installation of several processes on RabbitMQ and PostgreSQL: control, two ingests and two dispatchers that follow the store.
 
+mod installation;
 mod stage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hooklane_testkit::postgres::{Database, Server};
-use hooklane_testkit::process::{Ended, Process, Spawn};
-use hooklane_testkit::rabbitmq::shared;
+use hooklane_testkit::process::{Ended, Spawn};
 use hooklane_testkit::{eventually, javascript, python};
-use serde_json::{Value, json};
-use stage::{SOON, Stage};
+use installation::{Pods, end, is_up};
+use serde_json::json;
+use stage::SOON;
 
-const KEY: &str = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
-const JWT_SECRET: &str = "a secret of 16 bytes or more";
 /// How long the store is away: longer than its deadlines and than any wait for it.
 const AWAY: Duration = Duration::from_secs(8);
 /// A change is in force within a second, three times.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(3);
-
-/// The store, and everything else.
-struct Pods {
-    stage: Stage,
-    server: Server,
-    database: Database,
-    token: String,
-}
-
-/// A process.
-struct Pod {
-    process: Process,
-    url: String,
-}
-
-impl Pods {
-    async fn new() -> Result<Pods> {
-        let stage = Stage::at_vhost(shared().await?.vhost().await?).await?;
-        let server = Server::start().await?;
-        let database = server.database().await?;
-        let sections = format!(
-            "[store]\nurl = \"{}\"\nsnapshot = \"{}\"\n[api]\nencryption_key = \"{KEY}\"\njwt_secret = \"{JWT_SECRET}\"\n",
-            database.url(),
-            stage.dir.path().join("snapshot.json").display()
-        );
-        stage.settings(&sections, "")?;
-        let token = stage.run(&["token"]).await?.trim().to_owned();
-        Ok(Pods {
-            stage,
-            server,
-            database,
-            token,
-        })
-    }
-
-    /// Begins a process; it may wait for something.
-    fn begin(&self, role: &str, variables: &[(&str, &str)]) -> Result<Process> {
-        let spawn = self.stage.hooklane(&[role, "--listen", "127.0.0.1:0"])?;
-        let spawn = variables
-            .iter()
-            .fold(spawn, |spawn, (name, value)| spawn.env(name, value));
-        spawn.start()
-    }
-
-    async fn start(&self, role: &str) -> Result<Pod> {
-        is_up(self.begin(role, &[])?).await
-    }
-
-    async fn send(&self, pod: &Pod, path: &str, body: Value) -> Result<Value> {
-        let answer = self
-            .stage
-            .http
-            .post(format!("{}/api/v1{path}", pod.url))
-            .bearer_auth(&self.token)
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        ensure!(status.is_success(), "{path}: {status} {text}");
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    /// An application and its endpoint, through control.
-    async fn pair(&self, control: &Pod, uid: &str) -> Result<String> {
-        self.send(control, "/app", json!({"name": uid, "uid": uid}))
-            .await?;
-        let url = self.stage.receiver.url(&format!("/hook/{uid}"));
-        let made = self
-            .send(control, &format!("/app/{uid}/endpoint"), json!({"url": url}))
-            .await?;
-        Ok(made["id"].as_str().context("an id")?.to_owned())
-    }
-
-    async fn publish(&self, ingest: &Pod, uid: &str, n: usize) -> Result<()> {
-        let event = json!({"eventType": "a.b", "payload": {"n": n}});
-        self.send(ingest, &format!("/app/{uid}/msg"), event)
-            .await
-            .map(drop)
-    }
-
-    /// Waits until the history has as many events and attempts, each once.
-    async fn recorded(&self, count: usize) -> Result<()> {
-        let sql = "SELECT (SELECT count(*) FROM hooklane.events WHERE event_type IS NOT NULL) || ' ' || \
-                   (SELECT count(*) FROM hooklane.attempts) || ' ' || (SELECT count(*) FROM hooklane.deliveries WHERE dead IS NULL)";
-        eventually("the history", SOON, || async {
-            let found = self.database.psql(sql).await?;
-            ensure!(
-                found == format!("{count} {count} {count}"),
-                "{found}, not {count}"
-            );
-            Ok(())
-        })
-        .await
-    }
-}
-
-async fn is_up(process: Process) -> Result<Pod> {
-    let line = process.wait_for_line("listening on http", SOON).await?.text;
-    let url = line.split_whitespace().last().context("a URL")?.to_owned();
-    Ok(Pod { process, url })
-}
-
-async fn end(pod: Pod) -> Result<()> {
-    pod.process.terminate()?;
-    let status = pod.process.wait(SOON).await?;
-    ensure!(status.success(), "{status}: {}", pod.process.output().tail());
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered() -> Result<()> {

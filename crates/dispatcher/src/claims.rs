@@ -1,27 +1,16 @@
 //! Claims, within a deadline. What answers late or not at all holds up no delivery: it goes out unclaimed, and is counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-use hooklane_store::{ClaimWindow, Claims, Verdict};
+use hooklane_store::{ClaimWindow, Claims, Patience, Unanswered, Verdict};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{ApplicationId, EventId};
-
-/// Longest wait for an answer.
-const DEADLINE: Duration = Duration::from_millis(20);
-/// After so many failures in a row nobody is asked for a while: each would cost its delivery the whole deadline.
-const FAILURES_MAX: u32 = 5;
-/// How long that is.
-const OPEN_MS: u64 = 1_000;
 
 /// The port, with its deadline and its breaker.
 pub(crate) struct Guard {
     port: Arc<dyn Claims>,
     metrics: Arc<Metrics>,
-    failures: AtomicU32,
-    /// Until when nobody is asked, on the monotonic clock.
-    open_until_ms: AtomicU64,
+    patience: Patience,
 }
 
 /// An event in work that may be claimed: released when dropped, unless it was settled.
@@ -36,8 +25,7 @@ impl Guard {
         Guard {
             port,
             metrics,
-            failures: AtomicU32::new(0),
-            open_until_ms: AtomicU64::new(0),
+            patience: Patience::default(),
         }
     }
 
@@ -53,40 +41,20 @@ impl Guard {
             of: (application, event),
             is_settled: false,
         };
-        if now_ms < self.open_until_ms.load(Ordering::Relaxed) {
-            self.metrics.count(Metric::ClaimsUnanswered, &["breaker"]);
-            return Some(held);
-        }
         let asked = self.port.claim(application, event, redelivered, now_ms);
-        match tokio::time::timeout(DEADLINE, asked).await {
-            Ok(Ok(verdict)) => {
-                self.failures.store(0, Ordering::Relaxed);
-                match verdict {
-                    Verdict::Ours => Some(held),
-                    Verdict::Duplicate => {
-                        held.leave();
-                        None
-                    }
+        match self.patience.ask(now_ms, asked).await {
+            Ok(Verdict::Ours) => Some(held),
+            Ok(Verdict::Duplicate) => {
+                held.leave();
+                None
+            }
+            Err(why) => {
+                self.metrics.count(Metric::ClaimsUnanswered, &[why.reason()]);
+                if let Unanswered::Away(error) = why {
+                    tracing::debug!(error, "an event goes out unclaimed");
                 }
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "an event goes out unclaimed");
-                self.failed("away", now_ms);
                 Some(held)
             }
-            Err(_) => {
-                self.failed("late", now_ms);
-                Some(held)
-            }
-        }
-    }
-
-    fn failed(&self, why: &str, now_ms: u64) {
-        self.metrics.count(Metric::ClaimsUnanswered, &[why]);
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
-            self.failures.store(0, Ordering::Relaxed);
-            self.open_until_ms.store(now_ms + OPEN_MS, Ordering::Relaxed);
-            tracing::warn!("claims are not answered in time: repeats are not noticed for a second");
         }
     }
 
@@ -101,8 +69,8 @@ impl Held<'_> {
         self.is_settled = true;
         let (application, event) = self.of;
         let settled = self.port.settle(application, event);
-        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
-            tracing::debug!(event.id = %event, "its settlement is not on disk yet");
+        if tokio::time::timeout(Patience::DEADLINE, settled).await.is_err() {
+            tracing::debug!(event.id = %event, "its settlement is not kept yet");
         }
     }
 
@@ -123,7 +91,7 @@ impl Drop for Held<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use async_trait::async_trait;
     use hooklane_store::{ClaimError, ProcessClaims};

@@ -23,7 +23,7 @@ pub struct ClaimError(pub String);
 /// How long the window really is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClaimWindow {
-    /// Ids in it.
+    /// Ids in it; about as many, where counting them would take long.
     pub entries: u64,
     /// Age of the oldest, in seconds: how far back a repeat is noticed.
     pub seconds: f64,

@@ -5,6 +5,7 @@ mod claims;
 pub mod history;
 pub mod items;
 mod key;
+mod patience;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod process;
@@ -15,4 +16,5 @@ pub mod vault;
 mod window;
 
 pub use claims::{CLAIM_ENTRIES_DEFAULT, ClaimError, ClaimWindow, Claims, Verdict};
+pub use patience::{Patience, Unanswered};
 pub use process::ProcessClaims;

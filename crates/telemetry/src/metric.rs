@@ -55,7 +55,7 @@ metrics! {
     EventsUnmatched Counter "hooklane_events_unmatched_total" [] "Events that no endpoint wanted.";
     EventsDuplicate Counter "hooklane_events_duplicate_total" [] "Events dropped because their id was claimed before.";
     EventAgeSeconds Seconds "hooklane_event_age_seconds" [] "From acceptance to the start of the first attempt.";
-    ClaimsHeld Gauge "hooklane_claims_entries" [] "Ids in the claim window.";
+    ClaimsHeld Gauge "hooklane_claims_entries" [] "Ids in the claim window. In PostgreSQL: of all processes, and about as many.";
     ClaimsWindowSeconds Gauge "hooklane_claims_window_seconds" [] "Age of the oldest id in the claim window: how far back a repeat is noticed.";
     ClaimsUnanswered Counter "hooklane_claims_unanswered_total" ["reason"] "Events that went out unclaimed, by reason (late, away, breaker).";
     ClaimsSaved Counter "hooklane_claims_saved_total" [] "Ids of settled events written to disk, so that their repeats are noticed after a restart.";

@@ -8,7 +8,8 @@ use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
 use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
-use hooklane_store::ProcessClaims;
+use hooklane_store::postgres::PostgresClaims;
+use hooklane_store::{Claims, ProcessClaims};
 use hooklane_telemetry::{Metrics, operations_router};
 use tokio::net::TcpListener;
 
@@ -64,7 +65,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let signals = Signals::default();
     let mut tasks = alive(&signals, &broker)?;
     let (mut watch, mut registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
-    let (mut records, mut telling) = (RecordWriter::off(), None);
+    let (mut records, mut telling, mut shared_claims) = (RecordWriter::off(), None, None);
     if settings.store.postgres.is_some() {
         let snapshot = settings.store.snapshot.clone();
         let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
@@ -74,11 +75,18 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         registry = pod.followed.registry.clone();
         watch = watch.taken_by(pod.followed.base.clone());
         telling = Some(pod.follow("dispatcher", &mut tasks, &signals).await);
+        if settings.store.claims {
+            shared_claims = Some(Arc::new(PostgresClaims::new(pod::postgres(&settings)?)?));
+        }
         if settings.store.history {
             records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let claims: Arc<dyn Claims> = match &shared_claims {
+        Some(shared) => shared.clone(),
+        None => Arc::new(ProcessClaims::new(section.claim_entries_max)),
+    };
     announce(&listener, "http")?;
     tasks.spawn(operations(
         listener,
@@ -91,7 +99,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         Ports {
             broker: broker.clone(),
             client,
-            claims: Arc::new(ProcessClaims::new(section.claim_entries_max)),
+            claims,
             registry,
             records,
             metrics,
@@ -99,6 +107,9 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         signals.shutdown(),
     );
     let result = run_beside(service, tasks, &signals).await;
+    if let Some(claims) = shared_claims {
+        claims.shut_down().await;
+    }
     if let Some(telling) = telling {
         telling.ended().await;
     }

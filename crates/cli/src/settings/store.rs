@@ -23,6 +23,8 @@ pub struct StoreSection {
     pub snapshot: Option<PathBuf>,
     /// Whether events and attempts are recorded.
     pub history: bool,
+    /// Whether dispatchers claim events in PostgreSQL, all in one window.
+    pub claims: bool,
     /// How long an event and what became of it are kept.
     pub retention: Duration,
     /// After how long of nothing but failure an endpoint is disabled.
@@ -34,6 +36,7 @@ pub fn read(table: Table<'_>, fetch: Fetch) -> StoreSection {
     let postgres = postgres(&table, fetch);
     let snapshot = table.file_path("snapshot");
     let history = table.read_or("history", true);
+    let claims = table.read_or("claims", true);
     let retention = table.duration("retention", RETENTION_DEFAULT, DAY..=RETENTION_MAX);
     let disable_after = table.duration(
         "disable_after",
@@ -52,6 +55,7 @@ pub fn read(table: Table<'_>, fetch: Fetch) -> StoreSection {
         postgres,
         snapshot,
         history,
+        claims,
         retention,
         disable_after,
     }

@@ -7,6 +7,7 @@
 //! belong to a session.
 
 pub mod catalog;
+mod claims;
 mod error;
 pub mod followers;
 pub mod history;
@@ -15,6 +16,7 @@ mod pool;
 mod settings;
 mod tls;
 
+pub use claims::PostgresClaims;
 pub use error::PostgresError;
 pub use migrations::{Formats, formats, migrate};
 pub use settings::{CALL_MAX_DEFAULT, CONNECT_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, PostgresSettings};

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use hooklane_sqlite::Stamp;
+use hooklane_store::postgres::{PostgresClaims, PostgresSettings, migrate};
 use hooklane_store::sqlite::{DurableClaims, FoundClaims};
 use hooklane_store::{ClaimWindow, Claims, Verdict};
 use hooklane_telemetry::Metrics;
+use hooklane_testkit::postgres::Database;
 use hooklane_types::{ApplicationId, EventId, ProducerId};
 
 /// The ids of an event, by a number.
@@ -28,6 +30,13 @@ pub fn durable(directory: &Path, entries_max: usize) -> Result<DurableClaims> {
 pub fn opened(directory: &Path, entries_max: usize, metrics: Arc<Metrics>) -> Result<DurableClaims> {
     let found = FoundClaims::look(directory)?;
     Ok(found.open(&Stamp::fresh()?, entries_max, metrics)?)
+}
+
+/// The claims of a database, as a process of its own has them.
+pub async fn in_postgres(database: &Database) -> Result<PostgresClaims> {
+    let settings = PostgresSettings::parse(database.url())?;
+    migrate(&settings).await?;
+    Ok(PostgresClaims::new(&settings)?)
 }
 
 /// Claims event `n` at the time `n`, in milliseconds.
