@@ -231,7 +231,7 @@ async fn claims_of_another_queue_or_another_copy_are_refused_and_not_touched() -
     fs::write(&claims_file, claims)?;
     stage.ok(CHECK).await?;
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-1").await?;
+    stage.publish_with_key(&serving, "order-1").await?;
     stage.receiver.wait_for(2, SOON).await?;
     serving.end(End::Terminate).await
 }
@@ -261,7 +261,7 @@ async fn kill_9_at_any_moment_of_a_start_leaves_files_that_fit() -> Result<()> {
     let stage = Stage::new("").await?;
     let early = killed_starts(&stage).await?;
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-1").await?;
+    stage.publish_with_key(&serving, "order-1").await?;
     stage
         .counted(&serving, "hooklane_claims_saved_total", 1.0)
         .await?;
@@ -272,7 +272,7 @@ async fn kill_9_at_any_moment_of_a_start_leaves_files_that_fit() -> Result<()> {
     println!("30 starts, {early} killed before they listened");
     ensure!(early > 1, "all kills came too late");
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-1").await?;
+    stage.publish_with_key(&serving, "order-1").await?;
     stage
         .counted(&serving, "hooklane_events_duplicate_total", 1.0)
         .await?;
@@ -294,7 +294,7 @@ async fn check_says_what_the_directory_is_and_changes_nothing() -> Result<()> {
     );
     ensure!(!stage.data().exists());
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-1").await?;
+    stage.publish_with_key(&serving, "order-1").await?;
     stage.receiver.wait_for(1, SOON).await?;
     let told = stage.ok(CHECK).await?;
     let holder = format!("in use by process {} (hooklane serve)", serving.process.pid());

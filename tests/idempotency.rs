@@ -25,13 +25,16 @@ async fn repeats_are_noticed_after(end: End) -> Result<()> {
     // Nothing runs: this one waits in the queue.
     stage.ok(&from_the_shell).await?;
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-1").await?;
-    stage.publish(&serving, "acme", "order-1").await?;
+    // An eventId is refused right away.
+    for application in ["default", "acme"] {
+        let answer = stage.post(&serving, application, "order-1", "").await?;
+        ensure!(answer.status() == 409, "{answer:?}");
+    }
     stage.publish_with_key(&serving, "key-1").await?;
     stage.publish(&serving, "default", "order-2").await?;
     stage.counted(&serving, SAVED, 1.0).await?;
     stage.taken().await?;
-    ensure!(stage.metric(&serving, DUPLICATE).await? >= 4.0);
+    ensure!(stage.metric(&serving, DUPLICATE).await? >= 2.0);
     // Finishes what it has in hand.
     serving.end(End::Terminate).await?;
     let counts = stage.receiver.by_webhook_id();
@@ -90,7 +93,7 @@ async fn what_was_settled_stays_so_over_kills_under_load() -> Result<()> {
 
 async fn publish_all(stage: &Stage, serving: &Serving, name: &str, events: usize) -> Result<()> {
     let publish =
-        (0..events).map(|n| async move { stage.publish(serving, "default", &format!("{name}-{n}")).await });
+        (0..events).map(|n| async move { stage.publish_with_key(serving, &format!("{name}-{n}")).await });
     futures_util::future::try_join_all(publish).await.map(drop)
 }
 
@@ -100,14 +103,14 @@ async fn a_full_window_forgets_the_oldest() -> Result<()> {
     let stage = Stage::new("[dispatcher]\nclaim_entries_max = 2").await?;
     let serving = stage.serve().await?;
     for n in 1..=3 {
-        stage.publish(&serving, "default", &format!("order-{n}")).await?;
+        stage.publish_with_key(&serving, &format!("order-{n}")).await?;
         stage.counted(&serving, SAVED, f64::from(n)).await?;
     }
     serving.end(End::Terminate).await?;
     let serving = stage.serve().await?;
-    stage.publish(&serving, "default", "order-3").await?;
+    stage.publish_with_key(&serving, "order-3").await?;
     stage.counted(&serving, DUPLICATE, 1.0).await?;
-    stage.publish(&serving, "default", "order-1").await?;
+    stage.publish_with_key(&serving, "order-1").await?;
     stage.receiver.wait_for(4, SOON).await?;
     let counts = stage.receiver.by_webhook_id();
     ensure!(

@@ -44,7 +44,10 @@ async function main() {
   await svix.eventType.delete("user.signup", { expunge: true });
   await refused(404, () => svix.eventType.get("user.signup"));
 
-  const message = await svix.message.create("acme-js", { eventType: "invoice.paid", payload: { amount: 49.9 } });
+  const message = await svix.message.create("acme-js", { eventType: "invoice.paid", eventId: "invoice-17", payload: { amount: 49.9 } });
+  // Its own id is used once: each call of the client is a request of its own.
+  const used = await refused(409, () => svix.message.create("acme-js", { eventType: "invoice.paid", eventId: "invoice-17", payload: {} }));
+  assert.equal(used.body.code, "conflict");
   console.log(message.id, app.id, endpoint.id);
 }
 

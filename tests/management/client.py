@@ -121,5 +121,8 @@ refused(404, lambda: svix.event_type.get("invoice.paid"))
 assert "not_found" in str(refused(404, lambda: svix.integration.list("acme")))
 
 # A message goes to the endpoint that was made here.
-message = svix.message.create("acme", MessageIn(event_type="invoice.paid", payload={"amount": 49.90}))
+message = svix.message.create("acme", MessageIn(event_type="invoice.paid", event_id="invoice-17", payload={"amount": 49.90}))
+# Its own id is used once: each call of the client is a request of its own.
+used = refused(409, lambda: svix.message.create("acme", MessageIn(event_type="invoice.paid", event_id="invoice-17", payload={"amount": 1})))
+assert "conflict" in str(used), used
 print(message.id, app.id, endpoint.id)

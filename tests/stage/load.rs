@@ -55,7 +55,11 @@ async fn publish_one(stage: &Stage, ingest: &Ingest, number: usize) -> Result<St
     let body = format!(r#"{{"eventType":"load","eventId":"n{number}","payload":{{"n":{number}}}}}"#);
     let until = tokio::time::Instant::now() + RECOVERY;
     loop {
-        let found = ingest.post(&stage.http, "acme", body.clone()).await;
+        // A retry bears the same key, as those of the client libraries do.
+        let key = format!("n{number}");
+        let found = ingest
+            .post_with_key(&stage.http, "acme", &key, body.clone())
+            .await;
         match found {
             Ok((202, answer)) => {
                 let id = answer["id"].as_str().context("the answer has an id")?;

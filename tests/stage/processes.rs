@@ -164,12 +164,35 @@ impl Ingest {
         application: &str,
         body: String,
     ) -> Result<(u16, Value)> {
-        let answer = http
+        self.ask(http, application, body, |request| request).await
+    }
+
+    /// … with an `Idempotency-Key`.
+    pub async fn post_with_key(
+        &self,
+        http: &reqwest::Client,
+        application: &str,
+        key: &str,
+        body: String,
+    ) -> Result<(u16, Value)> {
+        self.ask(http, application, body, |request| {
+            request.header("idempotency-key", key)
+        })
+        .await
+    }
+
+    async fn ask(
+        &self,
+        http: &reqwest::Client,
+        application: &str,
+        body: String,
+        with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+    ) -> Result<(u16, Value)> {
+        let request = http
             .post(format!("{}/api/v1/app/{application}/msg", self.url))
             .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await?;
+            .body(body);
+        let answer = with(request).send().await?;
         let status = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((

@@ -54,6 +54,8 @@ pub(crate) enum Refusal {
     MalformedCloudEvent { detail: String },
     /// JSON, but not a message.
     Invalid(Vec<Problem>),
+    /// Another event was published with its `eventId`.
+    EventIdUsed,
     /// The process holds as many bytes of bodies as it may.
     Busy,
     /// The broker did not take it.
@@ -184,6 +186,12 @@ impl Refusal {
                     words.join("; "),
                 )
             }
+            Refusal::EventIdUsed => Shape::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "event_id",
+                "an event with this eventId was published already",
+            ),
             Refusal::Busy => Shape::later(
                 "busy",
                 RETRY_AFTER_BUSY_S,

@@ -9,6 +9,7 @@ mod body;
 mod cloudevents;
 mod error;
 mod form;
+mod ids;
 mod line;
 mod message;
 mod publish;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_store::PublishedIds;
 use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::net::TcpListener;
@@ -35,6 +37,7 @@ pub use settings::{IngestSettings, SettingsError, TlsSettings};
 pub use tls::TlsError;
 
 use body::Bodies;
+use ids::Ids;
 use publish::Ingest;
 use serve::Server;
 use tls::Certificates;
@@ -45,6 +48,8 @@ pub struct Ports {
     pub broker: SharedBroker,
     /// What records events.
     pub records: RecordWriter,
+    /// Which ids of producers have published; none where nothing knows, and a repeat is accepted.
+    pub ids: Option<Arc<dyn PublishedIds>>,
     /// Which applications there are.
     pub registry: watch::Receiver<Arc<Registry>>,
     /// What is counted.
@@ -70,6 +75,7 @@ pub async fn run(
     let Ports {
         broker,
         records,
+        ids,
         registry,
         metrics,
         read_token,
@@ -84,6 +90,7 @@ pub async fn run(
         settings,
         broker,
         records,
+        ids: Ids::new(ids, metrics.clone()),
         is_refused: AtomicBool::new(false),
         registry,
         metrics,

@@ -25,6 +25,8 @@ pub(crate) struct Line {
     /// Of the payload, once it was read: a refusal before that has no size to show.
     bytes: Option<usize>,
     metrics: Arc<Metrics>,
+    /// The event was accepted before, by the same request.
+    pub(crate) is_again: bool,
     written: bool,
 }
 
@@ -38,6 +40,7 @@ impl Line {
             event: None,
             bytes: None,
             metrics,
+            is_again: false,
             written: false,
         }
     }
@@ -51,7 +54,9 @@ impl Line {
     /// The broker confirmed.
     pub(crate) fn accepted(mut self) {
         self.written = true;
-        self.metrics.count(Metric::EventsAccepted, &[self.way]);
+        if !self.is_again {
+            self.metrics.count(Metric::EventsAccepted, &[self.way]);
+        }
         tracing::info!(
             "event.id" = self.event.as_ref().map(|(id, _)| display(id)),
             "event.type" = self.event.as_ref().map(|(_, event_type)| display(event_type)),
@@ -60,6 +65,7 @@ impl Line {
             duration_ms = self.duration_ms(),
             peer = %self.peer,
             way = self.way,
+            again = self.is_again,
             "event accepted"
         );
     }

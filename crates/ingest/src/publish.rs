@@ -22,6 +22,7 @@ use crate::answer::Refusal;
 use crate::body::{Bodies, Limits, holding};
 use crate::cloudevents;
 use crate::form::{self, Form};
+use crate::ids::{Confirmed, Ids, Named};
 use crate::line::Line;
 use crate::message::{self, Message, problem};
 use crate::settings::IngestSettings;
@@ -36,6 +37,7 @@ pub(crate) struct Ingest {
     pub(crate) settings: IngestSettings,
     pub(crate) broker: SharedBroker,
     pub(crate) records: RecordWriter,
+    pub(crate) ids: Ids,
     /// Whether the last event was refused: then no event is recorded before it is accepted.
     pub(crate) is_refused: AtomicBool,
     pub(crate) registry: watch::Receiver<Arc<Registry>>,
@@ -65,8 +67,18 @@ impl Ingest {
         };
         let (body, held) = self.bodies.read(body, limits).await?;
         let read_at = Instant::now();
-        let event = read(form, application, &head.headers, body)?;
+        let (mut event, named) = read(form, application, &head.headers, body)?;
         line.read(&event);
+        let mut is_again = false;
+        if let Some(named) = named
+            && let Some(published) = self.ids.find(&event).await
+        {
+            if !named.is_again(&published) {
+                return Err(Refusal::EventIdUsed);
+            }
+            event.accepted_at = published.accepted_at;
+            is_again = true;
+        }
 
         let shown = if with_content && form == Form::Message {
             &event.payload[..]
@@ -74,11 +86,21 @@ impl Ingest {
             NO_CONTENT
         };
         let answer = message::answer(&event, shown);
+        if is_again {
+            // Its publisher did not hear the answer.
+            line.is_again = true;
+            return Ok(accepted(holding(answer, held)));
+        }
+        let confirmed = named.map(|named| Confirmed::of(&event, named));
         // The event's own body goes before the wait: the envelope holds a copy.
         let envelope = Internal::Event(event).encode();
         self.accept(envelope).await.map_err(Refusal::Broker)?;
         self.metrics
             .observe(Metric::PublishSeconds, &[], read_at.elapsed().as_secs_f64());
+        // Never before the confirm: an id that is known belongs to an event that was accepted.
+        if let Some(confirmed) = confirmed {
+            self.ids.keep(confirmed).await;
+        }
         Ok(accepted(holding(answer, held)))
     }
 
@@ -120,13 +142,24 @@ impl Ingest {
     }
 }
 
-/// Reads the body in its form and gives the event its id.
-fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes) -> Result<Event, Refusal> {
+/// Reads the body in its form and gives the event its id; whether its `eventId` is one that is used once.
+fn read(
+    form: Form,
+    application: ApplicationId,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<(Event, Option<Named>), Refusal> {
     let accepted_at = now();
+    let mut named = None;
     let mut event = match form {
         Form::Message => {
             let key = idempotency_key(headers)?;
-            of_message(message::parse(&body)?, key, application, accepted_at)
+            let message = message::parse(&body)?;
+            named = message
+                .event_id
+                .is_some()
+                .then(|| Named::new(key.as_ref(), &body));
+            of_message(message, key, application, accepted_at)
         }
         Form::CloudEventBinary => cloudevents::binary(application, headers, body, accepted_at)?,
         Form::CloudEventStructured => cloudevents::structured(application, headers, body, accepted_at)?,
@@ -135,7 +168,7 @@ fn read(form: Form, application: ApplicationId, headers: &HeaderMap, body: Bytes
     if let Some(traceparent) = traceparent(headers) {
         event.traceparent = Some(traceparent);
     }
-    Ok(event)
+    Ok((event, named))
 }
 
 /// The event of a message. Its own `eventId` says which event it is; without one, the key of the request does.

@@ -144,9 +144,9 @@ async fn a_damaged_newer_or_foreign_file_is_refused_and_left_alone() -> Result<(
         "{error}"
     );
     let mut newer = whole.clone();
-    newer[60..64].copy_from_slice(&3_u32.to_be_bytes());
+    newer[60..64].copy_from_slice(&4_u32.to_be_bytes());
     let error = refused(&newer)?;
-    ensure!(matches!(error, FileError::Newer { found: 3, .. }), "{error}");
+    ensure!(matches!(error, FileError::Newer { found: 4, .. }), "{error}");
     for foreign in [&b"my notes"[..], b""] {
         let error = refused(foreign)?;
         ensure!(matches!(error, FileError::Foreign { .. }), "{error}");
@@ -207,7 +207,7 @@ async fn a_file_of_version_1_is_brought_up_to_date_and_keeps_its_window() -> Res
     let before = files()?;
     let found = FoundClaims::look(directory)?;
     let file = found.file().context("there is one")?;
-    ensure!((file.version(), file.becomes()) == (1, Some(2)));
+    ensure!((file.version(), file.becomes()) == (1, Some(3)));
     let error = found.belongs_to(None).err().context("no queue is there")?;
     ensure!(matches!(error, FileError::Unpaired { .. }), "{error}");
     ensure!(files()? == before, "a look changed it");

@@ -20,7 +20,7 @@ struct MessageIn {
     event_type: Uid,
     /// Any JSON object.
     payload: BTreeMap<String, Value>,
-    /// The producer's own id of the event: another message with it is refused, or counted as the same.
+    /// The producer's own id of the event: another message with it is refused.
     #[serde(default)]
     event_id: Option<Uid>,
     /// Endpoints with other channels do not get it; at most five.
@@ -47,5 +47,5 @@ pub(super) fn operation() -> Operation {
         .with_content("Whether the answer holds the payload")
         .takes::<MessageIn>()
         .answers::<MessageOut>(202)
-        .refuses(&[415, 429])
+        .refuses(&[409, 415, 429])
 }

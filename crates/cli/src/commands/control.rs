@@ -7,6 +7,7 @@ use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
 use hooklane_ingest::Ports;
 use hooklane_store::history::History;
+use hooklane_store::postgres::PostgresPublished;
 use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_telemetry::Metrics;
 
@@ -88,6 +89,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let ports = Ports {
         broker: broker.clone(),
         records,
+        ids: Some(Arc::new(PostgresPublished::new(postgres)?)),
         registry,
         metrics,
         read_token: Some(management::read_token(api.clone())),

@@ -6,6 +6,8 @@ use clap::Args;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
 use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_ingest::{IngestSettings, Ports};
+use hooklane_store::PublishedIds;
+use hooklane_store::postgres::PostgresPublished;
 use hooklane_telemetry::Metrics;
 
 use super::block_on;
@@ -75,6 +77,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let mut tasks = alive(&signals, &broker)?;
     let (mut watch, mut registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
     let (mut read_token, mut records, mut telling) = (None, RecordWriter::off(), None);
+    let mut ids: Option<Arc<dyn PublishedIds>> = None;
     if settings.store.postgres.is_some() {
         let snapshot = settings.store.snapshot.clone();
         let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
@@ -87,6 +90,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         registry = pod.followed.registry.clone();
         watch = watch.taken_by(pod.followed.base.clone());
         telling = Some(pod.follow("ingest", &mut tasks, &signals).await);
+        ids = Some(Arc::new(PostgresPublished::new(pod::postgres(&settings)?)?));
         if settings.store.history {
             records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
         }
@@ -96,6 +100,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let ports = Ports {
         broker: broker.clone(),
         records,
+        ids,
         registry,
         metrics,
         read_token,

@@ -109,6 +109,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let ports = hooklane_ingest::Ports {
         broker: broker.clone(),
         records: records.clone(),
+        ids: Some(claims.clone()),
         registry: registry.clone(),
         metrics: metrics.clone(),
         read_token: Some(management::read_token(management.api.clone())),

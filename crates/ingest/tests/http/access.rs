@@ -100,6 +100,7 @@ async fn it_does_not_listen_off_loopback_without_a_token() {
     let ports = Ports {
         broker: Scripted::new(),
         records: hooklane_broker::RecordWriter::off(),
+        ids: None,
         registry: registry.subscribe(),
         metrics: Arc::new(Metrics::new()),
         read_token: None,

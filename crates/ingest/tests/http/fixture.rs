@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hooklane_broker::SharedBroker;
 use hooklane_ingest::{IngestError, IngestSettings, Ports, ReadToken, run};
+use hooklane_store::PublishedIds;
 use hooklane_telemetry::Metrics;
 use hooklane_types::{ApplicationId, Registry};
 use tokio::net::TcpListener;
@@ -44,6 +45,22 @@ impl Running {
         broker: SharedBroker,
         read_token: Option<ReadToken>,
     ) -> Running {
+        Running::with(settings, broker, read_token, None).await
+    }
+
+    /// With a store of ids.
+    pub async fn with_ids(ids: Arc<dyn PublishedIds>) -> (Running, Arc<Scripted>) {
+        let broker = Scripted::new();
+        let running = Running::with(IngestSettings::default(), broker.clone(), None, Some(ids));
+        (running.await, broker)
+    }
+
+    async fn with(
+        settings: IngestSettings,
+        broker: SharedBroker,
+        read_token: Option<ReadToken>,
+        ids: Option<Arc<dyn PublishedIds>>,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
@@ -53,6 +70,7 @@ impl Running {
         let ports = Ports {
             broker,
             records: hooklane_broker::RecordWriter::off(),
+            ids,
             registry: registry.subscribe(),
             metrics: metrics.clone(),
             read_token,

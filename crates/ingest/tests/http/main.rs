@@ -3,6 +3,7 @@
 
 mod access;
 mod cloudevents;
+mod event_ids;
 mod fixture;
 mod limits;
 mod log;

@@ -28,9 +28,9 @@ use crate::claims::{ClaimError, ClaimWindow, Claims, Verdict};
 use crate::key::Key;
 
 /// Nobody waits for the disk.
-const SESSION: &str = "-c synchronous_commit=off";
+pub(super) const SESSION: &str = "-c synchronous_commit=off";
 /// A call that takes longer is of no use to anybody.
-const CALL_MAX: Duration = Duration::from_secs(1);
+pub(super) const CALL_MAX: Duration = Duration::from_secs(1);
 /// Each task has its own: it is there, with its statements, before the first event.
 const CONNECTIONS: usize = 1;
 /// While the server is away.

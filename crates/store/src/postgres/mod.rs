@@ -13,10 +13,12 @@ pub mod followers;
 pub mod history;
 mod migrations;
 mod pool;
+mod published;
 mod settings;
 mod tls;
 
 pub use claims::PostgresClaims;
 pub use error::PostgresError;
 pub use migrations::{Formats, formats, migrate};
+pub use published::PostgresPublished;
 pub use settings::{CALL_MAX_DEFAULT, CONNECT_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, PostgresSettings};

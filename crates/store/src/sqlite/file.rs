@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use hooklane_sqlite::{FileError, Format, Stamp, Step};
+use hooklane_types::UnixMillis;
 use rusqlite::{Connection, params};
 
 use crate::key::{KEY_BYTES, Key};
+use crate::published::{Published, REQUEST_BYTES};
 
 /// Its name in the data directory.
 pub const FILE: &str = "claims.sqlite";
@@ -15,18 +17,32 @@ pub(crate) const CLAIMS: Format = Format {
     file: FILE,
     // "HKLC"
     application_id: 0x484b_4c43,
-    // Version 2: a stamp.
-    steps: &[Step {
-        probes: || vec![CLAIMS_PROBE.to_owned()],
-        statements: || Stamp::SCHEMA.to_owned(),
-    }],
-    schema: || format!("{CLAIMS_SCHEMA} {}", Stamp::SCHEMA),
-    probes: || vec![CLAIMS_PROBE.to_owned(), Stamp::PROBE.to_owned()],
+    steps: &[
+        // Version 2: a stamp.
+        Step {
+            probes: || vec![CLAIMS_PROBE.to_owned()],
+            statements: || Stamp::SCHEMA.to_owned(),
+        },
+        // Version 3: published ids.
+        Step {
+            probes: || vec![CLAIMS_PROBE.to_owned(), Stamp::PROBE.to_owned()],
+            statements: || PUBLISHED_SCHEMA.to_owned(),
+        },
+    ],
+    schema: || format!("{CLAIMS_SCHEMA} {PUBLISHED_SCHEMA} {}", Stamp::SCHEMA),
+    probes: || {
+        [CLAIMS_PROBE, PUBLISHED_PROBE, Stamp::PROBE]
+            .map(str::to_owned)
+            .to_vec()
+    },
     if_damaged: "move {} and its -wal away: it costs no event, only that repeats of what was published before are delivered once more",
 };
 const CLAIMS_SCHEMA: &str =
     "CREATE TABLE claims (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, settled_at_ms INTEGER NOT NULL);";
 const CLAIMS_PROBE: &str = "SELECT seq, key, settled_at_ms FROM claims";
+
+const PUBLISHED_SCHEMA: &str = "CREATE TABLE published (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, accepted_at_ms INTEGER NOT NULL, request BLOB);";
+pub(crate) const PUBLISHED_PROBE: &str = "SELECT seq, key, accepted_at_ms, request FROM published";
 
 /// Pages in the log from which on it is written back into the file: 2 MiB.
 const CHECKPOINT_PAGES: i64 = 512;
@@ -48,14 +64,52 @@ pub(crate) enum WriteError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// What is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Row {
+    /// An event was settled.
+    Settled(Key),
+    /// An event with an id of its own was published.
+    Published(Key, Published),
+}
+
+/// A table's rows: the first one's number, and the last one's.
+#[derive(Clone, Copy)]
+struct Span {
+    oldest: i64,
+    newest: i64,
+}
+
+impl Span {
+    fn of(connection: &Connection, table: &str) -> rusqlite::Result<Span> {
+        let sql = format!("SELECT ifnull(min(seq), 1), ifnull(max(seq), 0) FROM {table}");
+        connection.query_row(&sql, [], |row| {
+            Ok(Span {
+                oldest: row.get(0)?,
+                newest: row.get(1)?,
+            })
+        })
+    }
+
+    /// Takes out what is over a window of this length, where that is many rows.
+    fn trim(&mut self, connection: &Connection, table: &str, entries_max: i64) -> rusqlite::Result<()> {
+        let surplus = self.newest - self.oldest + 1 - entries_max;
+        if surplus > entries_max / SLACK_SHARE {
+            self.oldest += surplus.min(TRIM_MAX);
+            let sql = format!("DELETE FROM {table} WHERE seq < ?1");
+            connection.prepare_cached(&sql)?.execute([self.oldest])?;
+        }
+        Ok(())
+    }
+}
+
 /// The open file.
 pub(crate) struct ClaimsFile {
     connection: Connection,
     directory: PathBuf,
     entries_max: i64,
-    /// The first row's number, and the last one's.
-    oldest: i64,
-    newest: i64,
+    claims: Span,
+    published: Span,
 }
 
 impl ClaimsFile {
@@ -65,20 +119,22 @@ impl ClaimsFile {
         directory: &Path,
         entries_max: usize,
     ) -> Result<ClaimsFile, FileError> {
-        let set_up = || -> rusqlite::Result<(i64, i64)> {
+        let set_up = || -> rusqlite::Result<(Span, Span)> {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
-            let sql = "SELECT ifnull(min(seq), 1), ifnull(max(seq), 0) FROM claims";
-            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            Ok((
+                Span::of(&connection, "claims")?,
+                Span::of(&connection, "published")?,
+            ))
         };
-        let (oldest, newest) = set_up().map_err(|error| CLAIMS.failed("read", directory, error))?;
+        let (claims, published) = set_up().map_err(|error| CLAIMS.failed("read", directory, error))?;
         Ok(ClaimsFile {
             connection,
             directory: directory.to_owned(),
             entries_max: i64::try_from(entries_max).unwrap_or(i64::MAX),
-            oldest,
-            newest,
+            claims,
+            published,
         })
     }
 
@@ -97,7 +153,7 @@ impl ClaimsFile {
         let mut read = || -> rusqlite::Result<()> {
             let sql = "SELECT key, settled_at_ms FROM claims WHERE seq > ?1 ORDER BY seq";
             let mut statement = self.connection.prepare(sql)?;
-            let mut rows = statement.query([self.newest.saturating_sub(self.entries_max)])?;
+            let mut rows = statement.query([self.claims.newest.saturating_sub(self.entries_max)])?;
             while let Some(row) = rows.next()? {
                 each(Key(row.get::<_, [u8; KEY_BYTES]>(0)?), row.get(1)?);
             }
@@ -106,8 +162,26 @@ impl ClaimsFile {
         read().map_err(|error| CLAIMS.failed("read", &self.directory, error))
     }
 
-    /// Writes settled events, all or none; what has left the window goes.
-    pub(crate) fn write(&mut self, keys: &[Key], now_ms: i64) -> Result<(), WriteError> {
+    /// Calls `each` for the published ids that belong to the window, oldest first.
+    pub(crate) fn read_published(&self, mut each: impl FnMut(Key, Published)) -> Result<(), FileError> {
+        let mut read = || -> rusqlite::Result<()> {
+            let sql = format!("{PUBLISHED_PROBE} WHERE seq > ?1 ORDER BY seq");
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query([self.published.newest.saturating_sub(self.entries_max)])?;
+            while let Some(row) = rows.next()? {
+                let published = Published {
+                    accepted_at: UnixMillis(row.get(2)?),
+                    request: row.get::<_, Option<[u8; REQUEST_BYTES]>>(3)?,
+                };
+                each(Key(row.get::<_, [u8; KEY_BYTES]>(1)?), published);
+            }
+            Ok(())
+        };
+        read().map_err(|error| CLAIMS.failed("read", &self.directory, error))
+    }
+
+    /// Writes rows, all or none; what has left the window goes.
+    pub(crate) fn write(&mut self, rows: &[Row], now_ms: i64) -> Result<(), WriteError> {
         // A file system that does not tell is taken to have room.
         if let Ok(system) = rustix::fs::statvfs(&self.directory) {
             let bytes = system.f_bavail.saturating_mul(system.f_frsize);
@@ -116,25 +190,34 @@ impl ClaimsFile {
             }
         }
         let transaction = self.connection.transaction()?;
-        let mut newest = self.newest;
-        let mut oldest = self.oldest;
+        let (mut claims, mut published) = (self.claims, self.published);
         {
             let sql = "INSERT INTO claims (seq, key, settled_at_ms) VALUES (?1, ?2, ?3)";
-            let mut insert = transaction.prepare_cached(sql)?;
-            for key in keys {
-                newest += 1;
-                insert.execute(params![newest, key.0, now_ms])?;
+            let mut settle = transaction.prepare_cached(sql)?;
+            let sql = "INSERT INTO published (seq, key, accepted_at_ms, request) VALUES (?1, ?2, ?3, ?4)";
+            let mut publish = transaction.prepare_cached(sql)?;
+            for row in rows {
+                match row {
+                    Row::Settled(key) => {
+                        claims.newest += 1;
+                        settle.execute(params![claims.newest, key.0, now_ms])?;
+                    }
+                    Row::Published(key, found) => {
+                        published.newest += 1;
+                        publish.execute(params![
+                            published.newest,
+                            key.0,
+                            found.accepted_at.0,
+                            found.request
+                        ])?;
+                    }
+                }
             }
         }
-        let surplus = newest - oldest + 1 - self.entries_max;
-        if surplus > self.entries_max / SLACK_SHARE {
-            oldest += surplus.min(TRIM_MAX);
-            transaction
-                .prepare_cached("DELETE FROM claims WHERE seq < ?1")?
-                .execute([oldest])?;
-        }
+        claims.trim(&transaction, "claims", self.entries_max)?;
+        published.trim(&transaction, "published", self.entries_max)?;
         transaction.commit()?;
-        (self.oldest, self.newest) = (oldest, newest);
+        (self.claims, self.published) = (claims, published);
         Ok(())
     }
 

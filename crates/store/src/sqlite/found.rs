@@ -7,8 +7,9 @@ use hooklane_sqlite::{FileError, Inspection, Stamp, Stamps, is_no_room};
 use hooklane_telemetry::Metrics;
 
 use super::DurableClaims;
-use super::file::{CLAIMS, ClaimsFile};
+use super::file::{CLAIMS, ClaimsFile, PUBLISHED_PROBE};
 use crate::key::KEY_BYTES;
+use crate::published::REQUEST_BYTES;
 
 /// What a directory has of claims, read from end to end. Nothing was changed yet.
 #[derive(Debug)]
@@ -91,16 +92,30 @@ impl FoundClaims {
 
 /// Each row is one of ours.
 fn whole(found: &Inspection) -> rusqlite::Result<()> {
-    let sql = format!(
+    let claims = format!(
         "SELECT seq FROM claims WHERE typeof(key) <> 'blob' OR length(key) <> {KEY_BYTES} OR typeof(settled_at_ms) <> 'integer' LIMIT 1"
     );
-    let mut statement = found.connection().prepare(&sql)?;
+    none(found, &claims, "claims")?;
+    // An older version has none.
+    if found.connection().prepare(PUBLISHED_PROBE).is_err() {
+        return Ok(());
+    }
+    let published = format!(
+        "SELECT seq FROM published WHERE typeof(key) <> 'blob' OR length(key) <> {KEY_BYTES} OR typeof(accepted_at_ms) <> 'integer' \
+         OR (request IS NOT NULL AND (typeof(request) <> 'blob' OR length(request) <> {REQUEST_BYTES})) LIMIT 1"
+    );
+    none(found, &published, "published")
+}
+
+/// There is no such row.
+fn none(found: &Inspection, sql: &str, table: &str) -> rusqlite::Result<()> {
+    let mut statement = found.connection().prepare(sql)?;
     match statement.query([])?.next()? {
         None => Ok(()),
         Some(row) => Err(rusqlite::Error::FromSqlConversionFailure(
             0,
             rusqlite::types::Type::Blob,
-            format!("row {} of claims is no claim", row.get::<_, i64>(0)?).into(),
+            format!("row {} of {table} is none of ours", row.get::<_, i64>(0)?).into(),
         )),
     }
 }

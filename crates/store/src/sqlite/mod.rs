@@ -8,16 +8,18 @@
 //!   some 10,000 events under load), of which the system has written most within 30 s. Repeats of those are delivered, under the same id.
 //! - While the disk takes nothing, or has less than 32 MiB left, which the queue needs more, claims wait in memory (100,000 of them), and nobody
 //!   waits for them. They are written when there is room again.
+//! - Published ids ([`PublishedIds`](crate::PublishedIds)) are kept beside them, and nobody waits until they are written.
 //! - The file belongs to one queue ([`FoundClaims::belongs_to`]): beside an older copy of it, what waits there could be taken for settled.
 
 pub mod catalog;
 mod file;
 mod found;
 pub mod history;
+mod published;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,7 +30,8 @@ use hooklane_types::{ApplicationId, EventId};
 pub use file::FILE;
 pub use found::FoundClaims;
 
-use self::file::{CLAIMS, ClaimsFile};
+use self::file::{CLAIMS, ClaimsFile, Row};
+use self::published::PublishedWindow;
 use self::writer::{Writer, wall_ms};
 use crate::claims::{ClaimError, ClaimWindow, Claims, Verdict};
 use crate::key::Key;
@@ -40,6 +43,7 @@ const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Claims in `claims.sqlite`: those of the process, of which the settled ones are written.
 pub struct DurableClaims {
     claims: ProcessClaims,
+    published: Mutex<PublishedWindow>,
     writer: Writer,
 }
 
@@ -60,13 +64,26 @@ impl DurableClaims {
         file.read(|key, at_ms| {
             claims.lock().restore(key, at_ms.saturating_sub(now_ms).min(0));
         })?;
+        let mut published = PublishedWindow::new(file.entries_max());
+        file.read_published(|key, found| {
+            published.insert(key, found);
+        })?;
         let path = file.path();
         let writer = Writer::start(file, metrics).map_err(|source| FileError::Io {
             doing: "start a thread for",
             path,
             source,
         })?;
-        Ok(DurableClaims { claims, writer })
+        Ok(DurableClaims {
+            claims,
+            published: Mutex::new(published),
+            writer,
+        })
+    }
+
+    fn published(&self) -> MutexGuard<'_, PublishedWindow> {
+        // No code under this lock panics; were it poisoned all the same, a lost id is only accepted once more.
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what waits, and closes the file. What is settled afterwards is not kept.
@@ -92,7 +109,11 @@ impl Claims for DurableClaims {
     async fn settle(&self, application: &ApplicationId, event: &EventId) {
         let key = Key::of(application, event);
         let is_new = self.claims.lock().settle(key);
-        let written = if is_new { self.writer.write(key) } else { None };
+        let written = if is_new {
+            self.writer.write(Row::Settled(key))
+        } else {
+            None
+        };
         if let Some(written) = written {
             // Dropped: it is not known when it will be.
             let _ = written.await;

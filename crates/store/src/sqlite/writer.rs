@@ -9,10 +9,9 @@ use std::{io, mem, thread};
 use hooklane_telemetry::{Metric, Metrics};
 use tokio::sync::{oneshot, watch};
 
-use super::file::ClaimsFile;
-use crate::key::Key;
+use super::file::{ClaimsFile, Row};
 
-/// Most settled events that wait to be written, while they cannot be; then the oldest are given up. 2 MB.
+/// Most rows that wait to be written, while they cannot be; then the oldest are given up. 2 MB.
 const WAITING_MAX: usize = 100_000;
 /// Under load a transaction begins so long after the one before: each writes whole pages, however few events are in it.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -21,7 +20,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Key>,
+    waiting: VecDeque<Row>,
     /// Whoever wants to know when what waits is written.
     told: Vec<oneshot::Sender<()>>,
     /// Nothing can be written now: nobody is kept waiting for it.
@@ -74,14 +73,24 @@ impl Writer {
         })
     }
 
-    /// Has an event written. What is returned ends when it was, or will not be for a while; none when that is known already.
-    pub(crate) fn write(&self, key: Key) -> Option<oneshot::Receiver<()>> {
-        let mut state = self.shared.lock();
-        state.waiting.push_back(key);
+    /// Has a row written, some time.
+    pub(crate) fn write_later(&self, row: Row) {
+        self.add(&mut self.shared.lock(), row);
+        self.shared.changed.notify_one();
+    }
+
+    fn add(&self, state: &mut State, row: Row) {
+        state.waiting.push_back(row);
         if state.waiting.len() > WAITING_MAX {
             state.waiting.pop_front();
             self.metrics.count(Metric::ClaimsUnsavedDropped, &[]);
         }
+    }
+
+    /// Has a row written. What is returned ends when it was, or will not be for a while; none when that is known already.
+    pub(crate) fn write(&self, row: Row) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.shared.lock();
+        self.add(&mut state, row);
         let written = (!state.failing).then(|| {
             let (told, written) = oneshot::channel();
             state.told.push(told);
@@ -135,14 +144,15 @@ struct Work {
 impl Work {
     fn run(mut self) {
         let mut failing = false;
-        while let Some((keys, told)) = self.next() {
+        while let Some((rows, told)) = self.next() {
             let begun = Instant::now();
-            let written = self.file.write(&keys, wall_ms());
+            let written = self.file.write(&rows, wall_ms());
             let stopping = match written {
                 Ok(()) => {
-                    self.metrics.add(Metric::ClaimsSaved, &[], keys.len() as f64);
+                    let settled = rows.iter().filter(|row| matches!(row, Row::Settled(_))).count();
+                    self.metrics.add(Metric::ClaimsSaved, &[], settled as f64);
                     if mem::take(&mut failing) {
-                        tracing::info!(entries = keys.len(), "settled ids are written to disk again");
+                        tracing::info!(entries = rows.len(), "ids are written to disk again");
                     }
                     self.done(Vec::new(), failing)
                 }
@@ -151,10 +161,10 @@ impl Work {
                     if !mem::replace(&mut failing, true) {
                         tracing::warn!(
                             %error,
-                            "settled ids cannot be written to disk: until they are, a restart forgets them, and their repeats are delivered"
+                            "ids cannot be written to disk: until they are, a restart forgets them, and their repeats are delivered"
                         );
                     }
-                    self.done(keys, failing)
+                    self.done(rows, failing)
                 }
             };
             // Whoever waits hears it now: that the checkpoint may take long is no reason to keep a delivery.
@@ -174,13 +184,13 @@ impl Work {
         if left > 0 {
             tracing::warn!(
                 entries = left,
-                "settled ids were not written to disk: their repeats will be delivered"
+                "ids were not written to disk: their repeats will be delivered"
             );
         }
     }
 
     /// What is to be written; none at the end.
-    fn next(&self) -> Option<(Vec<Key>, Vec<oneshot::Sender<()>>)> {
+    fn next(&self) -> Option<(Vec<Row>, Vec<oneshot::Sender<()>>)> {
         let mut state = self.shared.lock();
         while state.waiting.is_empty() && !state.stopping {
             state = self
@@ -196,10 +206,10 @@ impl Work {
     }
 
     /// Puts back what was not written, in front. Whether it is the end.
-    fn done(&self, unwritten: Vec<Key>, failing: bool) -> bool {
+    fn done(&self, unwritten: Vec<Row>, failing: bool) -> bool {
         let mut state = self.shared.lock();
-        for key in unwritten.into_iter().rev() {
-            state.waiting.push_front(key);
+        for row in unwritten.into_iter().rev() {
+            state.waiting.push_front(row);
         }
         state.failing = failing;
         if failing {

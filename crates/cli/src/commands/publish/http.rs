@@ -60,7 +60,7 @@ impl Http {
     }
 
     /// Publishes, and returns the event's id. An event with an id of its own is tried again while ingest is busy: a repeat is
-    /// harmless.
+    /// harmless. Its id is the request's key too, so that the same event again is answered as before, and only another one is refused.
     pub async fn publish(&self, event: NewEvent) -> anyhow::Result<String> {
         let payload = String::from_utf8(event.payload).context("over HTTP a payload is JSON text")?;
         let payload = RawValue::from_string(payload).context("over HTTP a payload is JSON text")?;
@@ -77,7 +77,8 @@ impl Http {
             .extend(["api", "v1", "app", event.application.as_str(), "msg"]);
         let tries = if event.id.is_some() { TRIES_MAX } else { 1 };
         for attempt in 1.. {
-            let (status, wait, text) = self.post(url.clone(), body.clone()).await?;
+            let key = event.id.as_ref().map(|id| id.as_str());
+            let (status, wait, text) = self.post(url.clone(), body.clone(), key).await?;
             if status.is_success() {
                 let accepted: Accepted =
                     serde_json::from_str(&text).context("the answer names no event id")?;
@@ -100,12 +101,20 @@ impl Http {
         bail!("not accepted")
     }
 
-    async fn post(&self, url: Url, body: Vec<u8>) -> anyhow::Result<(StatusCode, Duration, String)> {
+    async fn post(
+        &self,
+        url: Url,
+        body: Vec<u8>,
+        key: Option<&str>,
+    ) -> anyhow::Result<(StatusCode, Duration, String)> {
         let mut request = self
             .client
             .post(url)
             .header("content-type", "application/json")
             .body(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
