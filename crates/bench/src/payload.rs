@@ -27,6 +27,12 @@ pub fn published_us(body: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// The producer's id of the event with this number, in the load of a publisher that began then: no load before had it, or whatever remembers ids would
+/// take its events for repeats.
+pub fn id(begun_us: u64, number: u64) -> String {
+    format!("n{begun_us}-{number}")
+}
+
 /// The type of the event with this number, when there are so many types: each in its turn.
 pub fn event_type(number: u64, types: u64) -> String {
     format!("bench.t{}", number % types.max(1))

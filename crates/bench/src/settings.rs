@@ -31,11 +31,11 @@ impl Settings {
         settings
     }
 
-    /// With a history in PostgreSQL. The secrets are the bench's own.
-    pub fn postgres(mut self, url: &str) -> Settings {
+    /// With a history in PostgreSQL, and claims or none. The secrets are the bench's own.
+    pub fn postgres(mut self, url: &str, claims: bool) -> Settings {
         let _ = writeln!(
             self.sections,
-            "[store]\nurl = {url:?}\n[api]\nencryption_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\njwt_secret = \"a secret of the bench\""
+            "[store]\nurl = {url:?}\nclaims = {claims}\n[api]\nencryption_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\njwt_secret = \"a secret of the bench\""
         );
         self
     }

@@ -50,6 +50,8 @@ pub struct Stage<'a> {
     /// For requests to services.
     http: reqwest::Client,
     directory: TempDir,
+    /// The database server's process, as far as it may be seen.
+    store_pid: Option<u32>,
 }
 
 /// Events that a producer publishes.
@@ -63,6 +65,8 @@ pub struct Load {
     pub per_second: Option<f64>,
     /// Most without a confirm, over AMQP.
     pub window: usize,
+    /// Whether each bears an id of the producer's, over HTTP; over AMQP it does.
+    pub is_named: bool,
 }
 
 impl Load {
@@ -73,6 +77,7 @@ impl Load {
             types: 1,
             per_second: None,
             window: WINDOW,
+            is_named: true,
         }
     }
 }
@@ -97,6 +102,7 @@ impl<'a> Stage<'a> {
             on,
             http: reqwest::Client::builder().no_proxy().build()?,
             directory: tempfile::Builder::new().prefix("hooklane-bench-").tempdir()?,
+            store_pid: options.store.as_deref().and_then(server_of),
         };
         if let Err(error) = stage.declare().await {
             stage.close().await?;
@@ -169,12 +175,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Settings without an endpoint, with a history; none where there is no store for it.
-    pub fn settings_with_history(&self) -> Option<Settings> {
+    /// Settings without an endpoint, with a history, and with claims in the store beside it; none where there is no store for it.
+    pub fn settings_with_history(&self, claims: bool) -> Option<Settings> {
         match &self.on {
             On::RabbitMq { url, .. } => {
                 let store = self.options.store.as_ref()?;
-                Some(Settings::rabbitmq(url, &self.options.prefix).postgres(store))
+                Some(Settings::rabbitmq(url, &self.options.prefix).postgres(store, claims))
             }
             On::Embedded => Some(Settings::embedded(&self.data()).history(true)),
         }
@@ -307,6 +313,7 @@ impl<'a> Stage<'a> {
             connections: HTTP_CONNECTIONS,
             types: load.types,
             per_second: load.per_second,
+            is_named: load.is_named,
         };
         let mut process = self.part("publisher", &Part::Http(spec)).await?;
         process.ready().await?;
@@ -335,6 +342,13 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// These processes, the broker's and the database server's.
+    pub fn watched_with_store(&self, processes: &[&Process]) -> Watched {
+        let mut watched = self.watched(processes);
+        watched.0.extend(self.store_pid.map(|pid| ("postgres", pid)));
+        watched
+    }
+
     /// These processes, and the broker's.
     pub fn watched(&self, processes: &[&Process]) -> Watched {
         let mut watched: Vec<_> = processes
@@ -346,6 +360,11 @@ impl<'a> Stage<'a> {
         }
         Watched(watched)
     }
+}
+
+/// The process of a database server of this machine.
+fn server_of(url: &str) -> Option<u32> {
+    listener(url::Url::parse(url).ok()?.port().unwrap_or(5432))
 }
 
 /// The bench measures one machine: a broker elsewhere is refused, since its queues may be somebody's.

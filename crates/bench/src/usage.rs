@@ -13,7 +13,7 @@ pub struct Watched(pub Vec<(&'static str, u32)>);
 pub type Cpu = BTreeMap<&'static str, f64>;
 
 impl Watched {
-    /// CPU time that each has used so far, user and system.
+    /// CPU time that each has used so far with its children, user and system.
     ///
     /// # Errors
     /// When one of them has ended.
@@ -41,7 +41,15 @@ fn gone(name: &str) -> String {
     format!("the process {name:?} has ended, or /proc cannot be read")
 }
 
+/// Of a process, and of its children: a database server has one for each connection. One that ends is its parent's time from then on.
 fn cpu_us(pid: u32) -> anyhow::Result<f64> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    // One may end in between.
+    Ok(own_cpu_us(pid)? + children.map(|pid| own_cpu_us(pid).unwrap_or(0.0)).sum::<f64>())
+}
+
+fn own_cpu_us(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name stands in parentheses and may hold anything; the state follows.
     let (_, rest) = text.rsplit_once(')').context("not a line of /proc")?;
@@ -50,8 +58,8 @@ fn cpu_us(pid: u32) -> anyhow::Result<f64> {
         Ok(fields.get(index).context("not a line of /proc")?.parse::<f64>()?)
     };
     let per_tick = 1e6 / rustix::param::clock_ticks_per_second() as f64;
-    // utime and stime are fields 14 and 15, and the state is field 3.
-    Ok((ticks(11)? + ticks(12)?) * per_tick)
+    // utime, stime, and those of children that have ended are fields 14 to 17, and the state is field 3.
+    Ok((ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?) * per_tick)
 }
 
 fn peak_mib(pid: u32) -> anyhow::Result<f64> {

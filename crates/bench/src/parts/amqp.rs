@@ -46,6 +46,7 @@ struct Publisher {
     /// Events without a confirm, the oldest first, and when they were published.
     open: VecDeque<(PublisherConfirm, u64)>,
     latency: Histogram,
+    begun_us: u64,
 }
 
 /// Publishes when it is told to go; says what it has done.
@@ -63,6 +64,7 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
         channel,
         open: VecDeque::with_capacity(spec.window),
         latency: Histogram::new(),
+        begun_us: now_us(),
         spec,
     };
     let done = publisher.publish().await?;
@@ -72,7 +74,6 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
 
 impl Publisher {
     async fn publish(&mut self) -> anyhow::Result<Done> {
-        let begun_us = now_us();
         let pace = Pace::new(self.spec.per_second);
         for number in 0..self.spec.count {
             if self.open.len() >= self.spec.window {
@@ -85,7 +86,7 @@ impl Publisher {
             self.confirm().await?;
         }
         Ok(Done {
-            begun_us,
+            begun_us: self.begun_us,
             ended_us: now_us(),
             confirmed: self.spec.count,
             latency: self.latency.quantiles(),
@@ -104,7 +105,7 @@ impl Publisher {
                     AMQPValue::LongString(LongString::from(application.as_bytes().to_vec())),
                 );
                 let properties = persistent
-                    .with_message_id(format!("n{number}").into())
+                    .with_message_id(payload::id(self.begun_us, number).into())
                     .with_type(event_type.clone().into())
                     .with_content_type("application/json".into())
                     .with_headers(headers);

@@ -50,7 +50,7 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
         let (broker, spec) = (broker.clone(), spec.clone());
         async move {
             let at_us = now_us();
-            let (to, message) = event(&spec, number);
+            let (to, message) = event(&spec, payload::id(begun_us, number), number);
             broker.publish(to, message, PATIENCE).await?;
             Ok::<u64, anyhow::Error>(now_us().saturating_sub(at_us))
         }
@@ -74,11 +74,11 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
     orders.end().await
 }
 
-fn event(spec: &Spec, number: u64) -> (Destination, Outgoing) {
+fn event(spec: &Spec, id: String, number: u64) -> (Destination, Outgoing) {
     let event_type = payload::event_type(number, spec.types);
     let properties = Properties {
         content_type: Some("application/json".to_owned()),
-        message_id: Some(format!("n{number}")),
+        message_id: Some(id),
         kind: Some(event_type.clone()),
         headers: vec![(
             "application".to_owned(),

@@ -41,6 +41,8 @@ pub struct Spec {
     pub types: u64,
     /// Events a second; without it, as fast as it goes.
     pub per_second: Option<f64>,
+    /// Whether each event bears an `eventId`.
+    pub is_named: bool,
 }
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -65,7 +67,13 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
     let pace = Arc::new(Pace::new(spec.per_second));
     let mut publishers = JoinSet::new();
     for sender in senders {
-        publishers.spawn(publish(sender, spec.clone(), pace.clone(), next.clone()));
+        let run = Run {
+            spec: spec.clone(),
+            pace: pace.clone(),
+            next: next.clone(),
+            begun_us,
+        };
+        publishers.spawn(publish(sender, run));
     }
     let mut latency = Histogram::new();
     while let Some(ended) = publishers.join_next().await {
@@ -80,30 +88,38 @@ pub async fn run(spec: Spec, mut orders: Orders) -> anyhow::Result<()> {
     orders.end().await
 }
 
-/// Takes numbers until there are no more; gives how long each event took, in microseconds.
-async fn publish(
-    mut sender: Sender,
+/// What all connections share.
+struct Run {
     spec: Arc<Spec>,
     pace: Arc<Pace>,
     next: Arc<AtomicU64>,
-) -> anyhow::Result<Vec<u64>> {
+    begun_us: u64,
+}
+
+/// Takes numbers until there are no more; gives how long each event took, in microseconds.
+async fn publish(mut sender: Sender, run: Run) -> anyhow::Result<Vec<u64>> {
     let mut took = Vec::new();
     loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= spec.count {
+        let number = run.next.fetch_add(1, Ordering::Relaxed);
+        if number >= run.spec.count {
             return Ok(took);
         }
-        pace.wait(number).await;
+        run.pace.wait(number).await;
         let begun = now_us();
-        publish_one(&mut sender, &spec, number).await?;
+        publish_one(&mut sender, &run, number).await?;
         took.push(now_us().saturating_sub(begun));
     }
 }
 
-async fn publish_one(sender: &mut Sender, spec: &Spec, number: u64) -> anyhow::Result<()> {
+async fn publish_one(sender: &mut Sender, run: &Run, number: u64) -> anyhow::Result<()> {
+    let spec = &run.spec;
     let event_type = payload::event_type(number, spec.types);
+    let id = match spec.is_named {
+        true => format!(r#""eventId":"{}","#, payload::id(run.begun_us, number)),
+        false => String::new(),
+    };
     let body = format!(
-        r#"{{"eventType":"{event_type}","eventId":"n{number}","payload":{}}}"#,
+        r#"{{"eventType":"{event_type}",{id}"payload":{}}}"#,
         payload::now()
     );
     let body = Bytes::from(body);
