@@ -2,36 +2,28 @@
 //!
 //! A record that the history cannot keep becomes a fault and stops no other. While the store is away everything waits in the broker, and deliveries go on.
 
+mod sources;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{join, join3};
-use hooklane_broker::{ConsumeOptions, Consumption, Destination, Incoming, Outgoing, Queue, SharedBroker};
+use futures_util::future::join3;
+use hooklane_broker::{Destination, Outgoing, Queue, SharedBroker};
 use hooklane_store::history::{History, HistoryError, Refused};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::record::{Record, decode};
 use hooklane_types::{EnvelopeError, Fault, FaultReason, Internal, Origin, Original, RawMessage, UnixMillis};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::sources::{Sources, Taken};
 use crate::disable::{AutoDisable, Failures};
 
-/// Messages in hand from each of the two queues.
-const PREFETCH: u16 = 64;
-/// Bytes of them.
-const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// A step ends with the message that makes it so many bytes.
-const STEP_BYTES_MAX: usize = 1024 * 1024;
-/// How long a step waits for more: nothing to whoever reads, much to whoever writes one by one.
-const GATHER: Duration = Duration::from_millis(5);
 /// Between two tries while the store takes nothing.
 const TRY_AGAIN_MIN: Duration = Duration::from_millis(200);
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(5);
-/// How long a queue rests after a message of a newer version came from it.
-const NEWER_REST: Duration = Duration::from_secs(5);
-/// How long what is in hand is waited for when a queue is closed.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long a fault's confirm is waited for.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often what is too old is looked for.
@@ -64,50 +56,44 @@ impl Recorder {
             None => (None, std::future::pending().left_future()),
         };
         let failures = failures.as_ref();
-        let both = join(
-            self.follow(Queue::Contents, failures),
-            self.follow(Queue::Records, failures),
-        );
-        let all = join3(both, self.forget(), judging);
+        let all = join3(self.follow(failures), self.forget(), judging);
         stop.run_until_cancelled(all).await;
     }
 
-    async fn follow(&self, queue: Queue, failures: Option<&Failures>) {
-        let options = ConsumeOptions {
-            prefetch: PREFETCH,
-            bytes_max: BYTES_MAX,
-        };
-        let mut consumption = self.broker.consume(queue, options);
-        while let Some(step) = gather(consumption.as_mut()).await {
-            if self.take(step, failures).await {
+    async fn follow(&self, failures: Option<&Failures>) {
+        let mut sources = Sources::of(self.broker.as_ref());
+        while let Some(step) = sources.step().await {
+            for queue in self.take(step, failures).await {
                 tracing::warn!(
                     queue = queue.name(),
                     "a newer version of Hooklane wrote a record: it waits for a recorder of that version"
                 );
-                consumption.pause(GRACE).await;
-                sleep(NEWER_REST).await;
-                consumption.resume().await;
+                sources.rest(queue).await;
             }
         }
     }
 
-    /// Writes what can be read and acks it. Whether something has to be read by a newer version: it is given back.
-    async fn take(&self, step: Vec<Incoming>, failures: Option<&Failures>) -> bool {
-        let mut is_newer = false;
+    /// Writes what can be read and acks it. Where something has to be read by a newer version: it is given back.
+    async fn take(&self, step: Vec<Taken>, failures: Option<&Failures>) -> HashSet<Queue> {
+        let mut newer = HashSet::new();
         let (mut records, mut read) = (Vec::new(), Vec::new());
-        for incoming in step {
+        for Taken { queue, incoming } in step {
             match decode(incoming.message.body.clone()) {
                 Ok(found) => {
                     records.extend(found);
                     read.push(incoming);
                 }
-                Err(EnvelopeError::Newer { .. }) => is_newer = true,
+                Err(EnvelopeError::Newer { .. }) => {
+                    newer.insert(queue);
+                }
                 Err(error) => {
                     self.put_aside(incoming.message.clone(), error.to_string()).await;
                     read.push(incoming);
                 }
             }
         }
+        // The store writes long batches in parts: what is known of an event goes into the same one, its content first.
+        records.sort_by(|a, b| a.event().1.cmp(b.event().1));
         let count = records.len();
         let records: Arc<[Record]> = records.into();
         let refused = self.write(records.clone()).await;
@@ -131,7 +117,7 @@ impl Recorder {
             // A channel that is gone brings it again, which changes nothing.
             let _ = incoming.ack.ack().await;
         }
-        is_newer
+        newer
     }
 
     /// Writes records, as long as it takes. What the history cannot keep, whoever tries.
@@ -203,21 +189,4 @@ impl Recorder {
             sleep(FORGET_EVERY).await;
         }
     }
-}
-
-/// A message, and what comes with it; none once the broker has ended.
-async fn gather(consumption: &mut dyn Consumption) -> Option<Vec<Incoming>> {
-    let first = consumption.next().await?;
-    let until = Instant::now() + GATHER;
-    let (mut bytes, mut step) = (first.message.body.len(), vec![first]);
-    while step.len() < usize::from(PREFETCH) && bytes < STEP_BYTES_MAX {
-        match timeout_at(until, consumption.next()).await {
-            Ok(Some(incoming)) => {
-                bytes += incoming.message.body.len();
-                step.push(incoming);
-            }
-            Ok(None) | Err(_) => break,
-        }
-    }
-    Some(step)
 }
