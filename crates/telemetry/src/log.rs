@@ -1,7 +1,9 @@
 //! Logs on standard error: text for people, JSON for machines.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,25 +47,28 @@ pub fn check_log_level(level: &str) -> Result<(), LogSettingsError> {
 /// # Errors
 /// See [`LogSettingsError`].
 pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogSettingsError> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level)?)
+    let filter = filter(level)?;
+    let lines = fmt::layer()
         // A line that cannot be written would be told by `eprintln!`, which panics where standard error is closed.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
-    let set = match format {
-        LogFormat::Text => builder.with_ansi(false).finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let set = Registry::default().with(lines).with(filter).try_init();
     set.map_err(|_| LogSettingsError::Twice)
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogSettingsError> {
-    let quiet = if level.contains(LIBRARY) { "" } else { ",lapin=off" };
-    EnvFilter::builder()
-        .parse(format!("{level}{quiet}"))
-        .map_err(|_| LogSettingsError::Level {
-            level: level.to_owned(),
-        })
+fn filter(level: &str) -> Result<Targets, LogSettingsError> {
+    let not_understood = || LogSettingsError::Level {
+        level: level.to_owned(),
+    };
+    let targets: Targets = level.parse().map_err(|_| not_understood())?;
+    if level.contains(LIBRARY) {
+        return Ok(targets);
+    }
+    Ok(targets.with_target(LIBRARY, LevelFilter::OFF))
 }
 
 #[cfg(test)]
