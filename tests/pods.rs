@@ -13,11 +13,6 @@ use installation::{Pods, end, is_up};
 use serde_json::json;
 use stage::SOON;
 
-/// How long the store is away: longer than its deadlines and than any wait for it.
-const AWAY: Duration = Duration::from_secs(8);
-/// A change is in force within a second, three times.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(3);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered() -> Result<()> {
     // Goal: application, endpoint and event right behind each other, through three processes: no event misses its endpoint. And it is recorded.
@@ -137,42 +132,6 @@ async fn svix_of_npm_manages_what_is_in_postgresql() -> Result<()> {
 
 fn client(name: &str) -> std::path::PathBuf {
     python::workspace_root().join("tests/management").join(name)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deliveries_never_pause_while_the_store_is_killed_and_everything_is_recorded_afterwards() -> Result<()>
-{
-    // Method: kill -9 of PostgreSQL under load, and seconds without it; each event of that time has to arrive in that time.
-    let pods = Pods::new().await?;
-    let control = pods.start("control").await?;
-    let ingests = [pods.start("ingest").await?, pods.start("ingest").await?];
-    let _dispatchers = [pods.start("dispatcher").await?, pods.start("dispatcher").await?];
-    pods.pair(&control, "acme").await?;
-    let receiver = &pods.stage.receiver;
-    let mut sent = 0;
-    for _ in 0..50 {
-        pods.publish(&ingests[sent % 2], "acme", sent).await?;
-        sent += 1;
-    }
-    receiver.wait_for(sent as u64, SOON).await?;
-    pods.server.kill9().await?;
-    let until = Instant::now() + AWAY;
-    while Instant::now() < until {
-        for _ in 0..10 {
-            pods.publish(&ingests[sent % 2], "acme", sent).await?;
-            sent += 1;
-        }
-        receiver.wait_for(sent as u64, FOLLOWED_WITHIN).await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    pods.server.restart().await?;
-    pods.recorded(sent).await?;
-    ensure!(receiver.total() == sent as u64, "something was delivered twice");
-    // Changes are followed again.
-    eventually("the API", SOON, || async { pods.pair(&control, "later").await }).await?;
-    pods.publish(&ingests[0], "later", 0).await?;
-    receiver.wait_for(sent as u64 + 1, SOON).await?;
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,9 @@ use hooklane_testkit::eventually;
 use hooklane_testkit::postgres::{Database, Server};
 use hooklane_testkit::process::Process;
 use hooklane_testkit::rabbitmq::shared;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm};
 use serde_json::{Value, json};
 
 use crate::stage::{SOON, Stage};
@@ -128,10 +131,73 @@ impl Pods {
     }
 }
 
+/// Waits until it can work.
 pub async fn is_up(process: Process) -> Result<Pod> {
+    let pod = listens(process).await?;
+    eventually("the process to be ready", SOON, || async {
+        let (status, text) = pod.asked("/readyz").await?;
+        ensure!(status == 200, "{status} {text}");
+        Ok(())
+    })
+    .await?;
+    Ok(pod)
+}
+
+/// Waits until it listens; it may wait for something else.
+pub async fn listens(process: Process) -> Result<Pod> {
     let line = process.wait_for_line("listening on http", SOON).await?.text;
     let url = line.split_whitespace().last().context("a URL")?.to_owned();
     Ok(Pod { process, url })
+}
+
+impl Pod {
+    /// Status and text of a path.
+    pub async fn asked(&self, path: &str) -> Result<(u16, String)> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let answer = http.get(format!("{}{path}", self.url)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+}
+
+/// A producer that speaks AMQP.
+pub struct Producer {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Producer {
+    pub async fn connect(pods: &Pods) -> Result<Producer> {
+        let connection = Connection::connect(&pods.stage.broker_url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Producer {
+            channel,
+            _connection: connection,
+        })
+    }
+
+    /// Publishes an event of this application with this id; the broker's confirm is to be waited for.
+    pub async fn begin(&self, application: &str, id: &str) -> Result<PublisherConfirm> {
+        let mut headers = FieldTable::default();
+        headers.insert("application".into(), AMQPValue::LongString(application.into()));
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_message_id(id.into())
+            .with_headers(headers);
+        let options = BasicPublishOptions::default();
+        let exchange = "hooklane.events".into();
+        let publish = self
+            .channel
+            .basic_publish(exchange, "a.b".into(), options, b"{}", properties);
+        Ok(publish.await?)
+    }
+
+    /// Publishes it up to the confirm.
+    pub async fn publish(&self, application: &str, id: &str) -> Result<()> {
+        let confirm = self.begin(application, id).await?.await?;
+        ensure!(confirm.is_ack(), "the broker refused {id}");
+        Ok(())
+    }
 }
 
 pub async fn end(pod: Pod) -> Result<()> {

@@ -10,6 +10,8 @@ use tracing::Level;
 
 /// While the broker is away: reconnecting takes seconds.
 const RETRY_AFTER_BROKER_S: u32 = 5;
+/// While the process waits for its store, which it looks for each second.
+const RETRY_AFTER_OPENING_S: u32 = 5;
 /// While others' bodies fill the memory: they are gone as soon as they are confirmed.
 const RETRY_AFTER_BUSY_S: u32 = 1;
 
@@ -58,6 +60,8 @@ pub(crate) enum Refusal {
     EventIdUsed,
     /// The process holds as many bytes of bodies as it may.
     Busy,
+    /// The process waits for what it works with.
+    NotYet,
     /// The broker did not take it.
     Broker(BrokerError),
 }
@@ -196,6 +200,11 @@ impl Refusal {
                 "busy",
                 RETRY_AFTER_BUSY_S,
                 "too many bytes of events are being published; try again",
+            ),
+            Refusal::NotYet => Shape::later(
+                "not_yet",
+                RETRY_AFTER_OPENING_S,
+                "this process waits for its store; `/readyz` says why",
             ),
             Refusal::Broker(error) => of_broker(error),
         }

@@ -9,6 +9,7 @@ mod body;
 mod cloudevents;
 mod error;
 mod form;
+mod front;
 mod ids;
 mod line;
 mod message;
@@ -20,7 +21,6 @@ mod socket;
 mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use hooklane_broker::{RecordWriter, SharedBroker};
 use hooklane_store::PublishedIds;
@@ -33,14 +33,9 @@ use tokio_util::sync::CancellationToken;
 pub use access::{ReadToken, Shown};
 pub use auth::{Token, TokenError};
 pub use error::IngestError;
+pub use front::{Front, Waiting};
 pub use settings::{IngestSettings, SettingsError, TlsSettings};
 pub use tls::TlsError;
-
-use body::Bodies;
-use ids::Ids;
-use publish::Ingest;
-use serve::Server;
-use tls::Certificates;
 
 /// What ingest works with.
 pub struct Ports {
@@ -70,52 +65,12 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), IngestError> {
-    let address = listener.local_addr().map_err(IngestError::Listener)?;
-    settings.validate(address, ports.read_token.is_some())?;
-    let Ports {
-        broker,
-        records,
-        ids,
-        registry,
-        metrics,
-        read_token,
-        routes,
-    } = ports;
-    let certificates = match settings.tls.clone() {
-        Some(tls) => Some(Certificates::load(tls).await?),
-        None => None,
+    let waiting = Waiting {
+        why: watch::channel(None).1,
+        metrics: ports.metrics.clone(),
+        has_tokens: ports.read_token.is_some(),
     };
-    let bodies = Bodies::new(settings.bodies_held_bytes_max, metrics.clone());
-    let ingest = Arc::new(Ingest {
-        settings,
-        broker,
-        records,
-        ids: Ids::new(ids, metrics.clone()),
-        is_refused: AtomicBool::new(false),
-        registry,
-        metrics,
-        bodies,
-        read_token,
-        is_local: address.ip().to_canonical().is_loopback(),
-    });
-    let server = Arc::new(Server {
-        router: router::router(ingest.clone(), routes),
-        ingest,
-        tls: certificates.as_ref().map(Certificates::current),
-        stop: shutdown,
-        end: CancellationToken::new(),
-    });
-    tracing::info!(%address, tls = certificates.is_some(), "ingest listens");
-    let follow = async {
-        match certificates {
-            Some(certificates) => certificates.follow().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = serve::serve(server, listener) => {}
-        () = follow => {}
-    }
-    tracing::info!(%address, "ingest stopped");
+    let front = Front::open(settings, waiting, listener, shutdown).await?;
+    front.run(ports).await;
     Ok(())
 }

@@ -10,9 +10,10 @@ use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use hooklane_broker::BrokerState;
-use hooklane_telemetry::{Readiness, operations_router};
+use hooklane_telemetry::{Metrics, Readiness, operations_router};
 use http::header::CONNECTION;
 use http::{HeaderValue, Version};
+use tokio::sync::watch;
 
 use crate::answer::Refusal;
 use crate::line::Line;
@@ -37,6 +38,17 @@ pub(crate) fn router(ingest: Arc<Ingest>, more: Router) -> Router {
         .merge(more)
         .fallback(async || Refusal::NoSuchPath.response())
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed.response())
+}
+
+/// All paths of a process that waits for what it works with.
+pub(crate) fn waiting(metrics: Arc<Metrics>, why: watch::Receiver<Option<String>>) -> Router {
+    let ready = Arc::new(move || {
+        let why = why.borrow().clone();
+        Readiness::NotReady(why.unwrap_or_else(|| "it begins".to_owned()))
+    });
+    operations_router(metrics, ready)
+        .fallback(async || Refusal::NotYet.response())
+        .method_not_allowed_fallback(async || Refusal::NotYet.response())
 }
 
 async fn publish(

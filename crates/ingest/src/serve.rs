@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use hooklane_telemetry::Metrics;
 use http::{Request, Response, Version};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
@@ -30,8 +31,8 @@ use crate::activity::{Activity, Deadlines, InFlight, Verdict};
 use crate::allow::allows;
 use crate::answer::Refusal;
 use crate::line::address_refused;
-use crate::publish::Ingest;
 use crate::router::Peer;
+use crate::settings::IngestSettings;
 use crate::socket::Socket;
 
 /// After an accept that failed (out of file descriptors) the next one waits this long.
@@ -56,9 +57,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What connections share.
 pub(crate) struct Server {
-    pub(crate) ingest: Arc<Ingest>,
-    pub(crate) router: Router,
+    pub(crate) settings: IngestSettings,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What answers until there is a router.
+    pub(crate) waiting: Router,
+    pub(crate) router: OnceLock<Router>,
     pub(crate) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// One for each connection.
+    pub(crate) permits: Arc<Semaphore>,
     /// Finish what was begun, begin nothing.
     pub(crate) stop: CancellationToken,
     /// End now.
@@ -66,12 +72,11 @@ pub(crate) struct Server {
 }
 
 /// Serves until told to stop, then lets requests in flight finish within the grace.
-pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
-    let connections = TaskTracker::new();
+pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener, connections: TaskTracker) {
     accept(&server, &listener, &connections).await;
     drop(listener);
     connections.close();
-    let grace = server.ingest.settings.grace;
+    let grace = server.settings.grace;
     if timeout(grace, connections.wait()).await.is_err() {
         let left = connections.len();
         tracing::warn!(
@@ -84,12 +89,13 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
     }
 }
 
-/// A connection's permit is taken before the connection: over the bound, clients wait in the listener's backlog.
-async fn accept(server: &Arc<Server>, listener: &TcpListener, connections: &TaskTracker) {
-    let permits = Arc::new(Semaphore::new(server.ingest.settings.connections_max));
+/// Accepts until the stop. A connection's permit is taken before the connection: over the bound, clients wait in the listener's backlog.
+/// Cancel safe.
+pub(crate) async fn accept(server: &Arc<Server>, listener: &TcpListener, connections: &TaskTracker) {
     loop {
         let next = async {
-            let permit = permits
+            let permit = server
+                .permits
                 .clone()
                 .acquire_owned()
                 .await
@@ -128,7 +134,7 @@ async fn connect(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, _perm
         return connection.run(socket).await;
     };
     let handshake = timeout(
-        connection.server.ingest.settings.header_timeout,
+        connection.server.settings.header_timeout,
         TlsAcceptor::from(config).accept(socket),
     );
     let stream = tokio::select! {
@@ -150,7 +156,7 @@ struct Connection {
 
 impl Connection {
     async fn run(self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let deadlines = Deadlines::new(&self.server.ingest.settings);
+        let deadlines = Deadlines::new(&self.server.settings);
         let connection = Arc::new(self);
         let of_requests = connection.clone();
         let service = service_fn(move |request| {
@@ -210,13 +216,14 @@ impl Connection {
     }
 
     fn route(&self, mut request: Request<Body>) -> impl Future<Output = Response<Body>> + use<> {
-        let Server { ingest, router, .. } = &*self.server;
-        let allowed = allows(&ingest.settings.allowed_networks, self.peer.ip());
+        let server = &*self.server;
+        let allowed = allows(&server.settings.allowed_networks, self.peer.ip());
         let routed = if allowed {
             request.extensions_mut().insert(Peer(self.peer));
+            let router = server.router.get().unwrap_or(&server.waiting);
             Some(router.clone().call(request))
         } else {
-            address_refused(self.peer, &ingest.metrics);
+            address_refused(self.peer, &server.metrics);
             None
         };
         async move {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use clap::Args;
+use futures_util::FutureExt;
 use hooklane_broker::SharedBroker;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_ingest::Ports;
+use hooklane_ingest::{Front, Ports, Waiting};
 use hooklane_store::history::History;
 use hooklane_store::postgres::PostgresPublished;
 use hooklane_store::postgres::history::PostgresHistory;
@@ -13,7 +14,8 @@ use hooklane_telemetry::Metrics;
 
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
-use super::service::{alive, announce, listen, run_beside};
+use super::opening::Opening;
+use super::service::{alive, listen, run_beside};
 use super::{block_on, management, pod, recording};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
@@ -56,20 +58,28 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = signals(&section.settings);
     let mut tasks = alive(&signals, &broker)?;
+    let opening = Opening::new(&listener, scheme(&section.settings))?;
+    let waiting = Waiting {
+        why: opening.why(),
+        metrics: metrics.clone(),
+        has_tokens: true,
+    };
+    let front = Front::open(section.settings, waiting, listener, signals.stop.clone()).await?;
     let (watch, in_file) = Watch::new(sources, Role::Control, loaded, metrics.clone());
     // The API can do nothing with a snapshot.
-    let Some(pod) = pod::open(&settings, in_file, None, &signals).await? else {
+    let pod = pod::open(&settings, in_file, None, &opening, &signals);
+    let Some(pod) = front.beside(pod).await? else {
         broker.shut_down().await;
         return Ok(());
     };
     let history: Option<Arc<dyn History>> = match settings.store.history {
-        true => Some(Arc::new(PostgresHistory::open(postgres).await?)),
+        true => Some(Arc::new(PostgresHistory::later(postgres)?)),
         false => None,
     };
     let (api, recovery) = pod.api(&settings, history.clone(), broker.clone(), metrics.clone())?;
-    let registry = pod.followed.registry.clone();
-    let catalog = pod.catalog.clone();
-    let watch = watch.taken_by(pod.followed.base.clone());
+    let registry = pod.loaded.followed.registry.clone();
+    let catalog = pod.loaded.catalog.clone();
+    let watch = watch.taken_by(pod.loaded.followed.base.clone());
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let telling = pod.follow("control", &mut tasks, &signals).await;
     let records = recording::start(
@@ -85,7 +95,6 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         &signals,
     );
     recording::recover(recovery, api.clone(), &mut tasks, &signals);
-    announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),
         records,
@@ -95,7 +104,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         read_token: Some(management::read_token(api.clone())),
         routes: hooklane_api::router(api),
     };
-    let service = hooklane_ingest::run(section.settings, ports, listener, signals.stop.clone());
+    opening.is_over()?;
+    let service = front.run(ports).map(Ok::<_, anyhow::Error>);
     let result = run_beside(service, tasks, &signals).await;
     telling.ended().await;
     broker.shut_down().await;

@@ -10,13 +10,15 @@ use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_store::postgres::PostgresClaims;
 use hooklane_store::{Claims, ProcessClaims};
-use hooklane_telemetry::{Metrics, operations_router};
+use hooklane_telemetry::{Metrics, Readiness, operations_router};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
+use super::opening::Opening;
 use super::pod;
-use super::service::{ListenSetting, Signals, alive, announce, listen, readiness, run_beside};
+use super::service::{ListenSetting, Signals, alive, listen, readiness, run_beside};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -64,16 +66,22 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = Signals::default();
     let mut tasks = alive(&signals, &broker)?;
+    let opening = Opening::new(&listener, "http")?;
+    tasks.spawn(operations(
+        listener,
+        metrics.clone(),
+        ready(opening.why(), broker.clone(), signals.clone()),
+    ));
     let (mut watch, mut registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
     let (mut records, mut telling, mut shared_claims) = (RecordWriter::off(), None, None);
     if settings.store.postgres.is_some() {
         let snapshot = settings.store.snapshot.clone();
-        let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
+        let Some(pod) = pod::open(&settings, registry, snapshot, &opening, &signals).await? else {
             broker.shut_down().await;
             return Ok(());
         };
-        registry = pod.followed.registry.clone();
-        watch = watch.taken_by(pod.followed.base.clone());
+        registry = pod.loaded.followed.registry.clone();
+        watch = watch.taken_by(pod.loaded.followed.base.clone());
         telling = Some(pod.follow("dispatcher", &mut tasks, &signals).await);
         if settings.store.claims {
             shared_claims = Some(Arc::new(PostgresClaims::new(pod::postgres(&settings)?)?));
@@ -87,13 +95,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         Some(shared) => shared.clone(),
         None => Arc::new(ProcessClaims::new(section.claim_entries_max)),
     };
-    announce(&listener, "http")?;
-    tasks.spawn(operations(
-        listener,
-        broker.clone(),
-        metrics.clone(),
-        signals.clone(),
-    ));
+    opening.is_over()?;
     let service = hooklane_dispatcher::run(
         section.settings,
         Ports {
@@ -117,15 +119,25 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     result
 }
 
+/// Whether it can work: why it does not yet, then how its broker stands.
+fn ready(
+    waits: watch::Receiver<Option<String>>,
+    broker: SharedBroker,
+    signals: Signals,
+) -> impl Fn() -> Readiness + Send + Sync {
+    move || match &*waits.borrow() {
+        Some(why) if !signals.stop.is_cancelled() => Readiness::NotReady(why.clone()),
+        _ => readiness(&broker, &signals.stop),
+    }
+}
+
 /// Serves metrics and health until the process ends, the time in which it finishes its work included.
 async fn operations(
     listener: TcpListener,
-    broker: SharedBroker,
     metrics: Arc<Metrics>,
-    signals: Signals,
+    ready: impl Fn() -> Readiness + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let ready = Arc::new(move || readiness(&broker, &signals.stop));
-    axum::serve(listener, operations_router(metrics, ready))
+    axum::serve(listener, operations_router(metrics, Arc::new(ready)))
         .await
         .context("the listener for metrics broke down")
 }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use clap::Args;
+use futures_util::FutureExt;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
 use hooklane_broker::{RecordWriter, SharedBroker};
-use hooklane_ingest::{IngestSettings, Ports};
+use hooklane_ingest::{Front, IngestSettings, Ports, Waiting};
 use hooklane_store::PublishedIds;
 use hooklane_store::postgres::PostgresPublished;
 use hooklane_telemetry::Metrics;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
-use super::service::{ListenSetting, Signals, alive, announce, listen, run_beside};
+use super::opening::Opening;
+use super::service::{ListenSetting, Signals, alive, listen, run_beside};
 use super::{management, pod};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
@@ -75,20 +77,28 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
     let signals = signals(&section.settings);
     let mut tasks = alive(&signals, &broker)?;
+    let opening = Opening::new(&listener, scheme(&section.settings))?;
+    let waiting = Waiting {
+        why: opening.why(),
+        metrics: metrics.clone(),
+        has_tokens: settings.store.postgres.is_some(),
+    };
+    let front = Front::open(section.settings, waiting, listener, signals.stop.clone()).await?;
     let (mut watch, mut registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
     let (mut read_token, mut records, mut telling) = (None, RecordWriter::off(), None);
     let mut ids: Option<Arc<dyn PublishedIds>> = None;
     if settings.store.postgres.is_some() {
         let snapshot = settings.store.snapshot.clone();
-        let Some(pod) = pod::open(&settings, registry, snapshot, &signals).await? else {
+        let pod = pod::open(&settings, registry, snapshot, &opening, &signals);
+        let Some(pod) = front.beside(pod).await? else {
             broker.shut_down().await;
             return Ok(());
         };
         // What tokens say, and nothing else of it.
         let (api, _) = pod.api(&settings, None, broker.clone(), metrics.clone())?;
         read_token = Some(management::read_token(api));
-        registry = pod.followed.registry.clone();
-        watch = watch.taken_by(pod.followed.base.clone());
+        registry = pod.loaded.followed.registry.clone();
+        watch = watch.taken_by(pod.loaded.followed.base.clone());
         telling = Some(pod.follow("ingest", &mut tasks, &signals).await);
         ids = Some(Arc::new(PostgresPublished::new(pod::postgres(&settings)?)?));
         if settings.store.history {
@@ -96,7 +106,6 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
-    announce(&listener, scheme(&section.settings))?;
     let ports = Ports {
         broker: broker.clone(),
         records,
@@ -106,7 +115,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         read_token,
         routes: Default::default(),
     };
-    let service = hooklane_ingest::run(section.settings, ports, listener, signals.stop.clone());
+    opening.is_over()?;
+    let service = front.run(ports).map(Ok::<_, anyhow::Error>);
     let result = run_beside(service, tasks, &signals).await;
     if let Some(telling) = telling {
         telling.ended().await;

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hooklane_api::{Access, Api, HistoryReader, InForce, Portal, Recoveries, RecoveryWorker, Tokens};
 use hooklane_broker::SharedBroker;
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
-use hooklane_store::postgres::catalog::PostgresCatalog;
 use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
 use hooklane_store::responses::Responses;
@@ -20,9 +21,13 @@ use hooklane_store::vault::Vault;
 use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::loading::Loading;
+use super::opening::Opening;
 use super::outbox::BrokerOutbox;
 use super::private_file::create;
+use super::service::Signals;
 use super::{now, pod};
 use crate::settings::{ApiSection, Settings};
 
@@ -30,6 +35,8 @@ use crate::settings::{ApiSection, Settings};
 const KEY_FILE: &str = "store.key";
 /// In the data directory: signs tokens, where the settings give no secret.
 const TOKENS_FILE: &str = "api.secret";
+/// In the data directory: a copy of what is in PostgreSQL, for a start while that is away.
+const SNAPSHOT_FILE: &str = "snapshot.json";
 /// More is another file.
 const FILE_BYTES_MAX: u64 = 4096;
 
@@ -43,58 +50,66 @@ pub struct Management {
     /// None where nothing is recorded.
     pub history: Option<Arc<dyn History>>,
     pub followed: Followed,
-    pub follower: Follower,
+    /// Follows the store until the stop.
+    pub following: BoxFuture<'static, ()>,
 }
 
-/// A store and its keys, opened.
+/// A store and its keys, opened and loaded.
 struct Opened {
     catalog: Arc<dyn Catalog>,
     responses: Arc<dyn Responses>,
     history: Option<Arc<dyn History>>,
     vault: Arc<Vault>,
     tokens: Tokens,
+    followed: Followed,
+    follower: Follower,
 }
 
-/// Opens the store, and loads it. The caller holds the directory's lock; `base` is the settings file's registry.
+/// What `serve` has when it opens its store.
+pub struct Beginning<'a> {
+    /// The settings file's registry.
+    pub base: watch::Receiver<Arc<Registry>>,
+    pub opening: &'a Opening,
+    pub signals: &'a Signals,
+}
+
+/// Opens the store, and loads it; none when it was told to stop meanwhile. The caller holds the directory's lock.
 pub async fn open(
     settings: &Settings,
-    base: watch::Receiver<Arc<Registry>>,
+    beginning: Beginning<'_>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
     broker: SharedBroker,
     metrics: Arc<Metrics>,
-) -> anyhow::Result<Management> {
+) -> anyhow::Result<Option<Management>> {
+    let stop = beginning.signals.stop.clone();
     let opened = match settings.store.postgres {
-        Some(_) => in_postgres(settings).await?,
-        None => in_directory(settings).await?,
+        Some(_) => in_postgres(settings, beginning, tasks).await?,
+        None => Some(in_directory(settings, beginning.base).await?),
     };
-    let sources = Sources {
-        catalog: opened.catalog.clone(),
-        vault: opened.vault.clone(),
-        organisation: settings.api.organisation.clone(),
-        base,
-        clock: now,
+    let Some(opened) = opened else {
+        return Ok(None);
     };
-    let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
     let parts = Parts {
         catalog: opened.catalog.clone(),
         responses: opened.responses,
         vault: opened.vault,
         tokens: opened.tokens,
-        in_force: Arc::new(followed.applied.clone()),
+        in_force: Arc::new(opened.followed.applied.clone()),
         history: opened.history.clone(),
         broker,
     };
-    let (api, recovery) = api(settings, parts, &followed, metrics);
-    Ok(Management {
+    let (api, recovery) = api(settings, parts, &opened.followed, metrics);
+    Ok(Some(Management {
         api,
         recovery,
         catalog: opened.catalog,
         history: opened.history,
-        followed,
-        follower,
-    })
+        followed: opened.followed,
+        following: opened.follower.follow(stop).boxed(),
+    }))
 }
 
-async fn in_directory(settings: &Settings) -> anyhow::Result<Opened> {
+async fn in_directory(settings: &Settings, base: watch::Receiver<Arc<Registry>>) -> anyhow::Result<Opened> {
     let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
     let is_recorded = settings.store.history;
     let opened = tokio::task::spawn_blocking(move || {
@@ -105,36 +120,70 @@ async fn in_directory(settings: &Settings) -> anyhow::Result<Opened> {
         anyhow::Ok((catalog, history, vault, tokens))
     });
     let (catalog, history, vault, tokens) = opened.await??;
-    let catalog = Arc::new(catalog);
+    let (catalog, vault) = (Arc::new(catalog), Arc::new(vault));
+    let sources = Sources {
+        catalog: catalog.clone(),
+        vault: vault.clone(),
+        organisation: settings.api.organisation.clone(),
+        base,
+        clock: now,
+    };
+    let (follower, followed) = Follower::load(sources).await.map_err(explained)?;
     Ok(Opened {
         catalog: catalog.clone(),
         responses: catalog,
         history: history.map(|history| Arc::new(history) as Arc<dyn History>),
-        vault: Arc::new(vault),
+        vault,
         tokens,
+        followed,
+        follower,
     })
 }
 
-/// The keys are kept in the data directory all the same, unless the settings give them.
-async fn in_postgres(settings: &Settings) -> anyhow::Result<Opened> {
+/// The keys are kept in the data directory all the same, unless the settings give them; and a snapshot, so that a later start needs no store.
+async fn in_postgres(
+    settings: &Settings,
+    beginning: Beginning<'_>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Option<Opened>> {
+    let Beginning {
+        base,
+        opening,
+        signals,
+    } = beginning;
     let postgres = pod::postgres(settings)?;
     let (directory, section) = (settings.embedded.data_dir.clone(), settings.api.clone());
+    let snapshot = settings.store.snapshot.clone();
+    let snapshot = snapshot.unwrap_or_else(|| directory.join(SNAPSHOT_FILE));
     let keys = tokio::task::spawn_blocking(move || {
         anyhow::Ok((vault(&directory, &section)?, tokens(&directory, &section)?))
     });
     let (vault, tokens) = keys.await??;
-    let catalog = Arc::new(PostgresCatalog::open(postgres).await?);
+    let vault = Arc::new(vault);
+    let loading = Loading {
+        postgres,
+        vault: vault.clone(),
+        organisation: &settings.api.organisation,
+        base,
+        snapshot: Some(snapshot),
+    };
+    let Some(loaded) = loading.run(opening, &signals.stop).await? else {
+        return Ok(None);
+    };
+    loaded.keep(tasks, &signals.stop);
     let history = match settings.store.history {
-        true => Some(Arc::new(PostgresHistory::open(postgres).await?) as Arc<dyn History>),
+        true => Some(Arc::new(PostgresHistory::later(postgres)?) as Arc<dyn History>),
         false => None,
     };
-    Ok(Opened {
-        catalog: catalog.clone(),
-        responses: catalog,
+    Ok(Some(Opened {
+        catalog: loaded.catalog.clone(),
+        responses: loaded.catalog,
         history,
-        vault: Arc::new(vault),
+        vault,
         tokens,
-    })
+        followed: loaded.followed,
+        follower: loaded.follower,
+    }))
 }
 
 /// What the API stands on.

@@ -8,27 +8,25 @@ use anyhow::Context;
 use async_trait::async_trait;
 use hooklane_api::{Api, InForce, RecoveryWorker, Tokens};
 use hooklane_broker::SharedBroker;
-use hooklane_store::catalog::{Catalog, CatalogError, Revision};
+use hooklane_store::catalog::{Catalog, Revision};
 use hooklane_store::history::History;
-use hooklane_store::postgres::catalog::PostgresCatalog;
+use hooklane_store::postgres::PostgresSettings;
 use hooklane_store::postgres::followers::{Followers, Heartbeat};
-use hooklane_store::postgres::{PostgresError, PostgresSettings};
-use hooklane_store::registry::{Followed, Follower, LoadError, Snapshot, SnapshotKeeper, Sources};
 use hooklane_store::vault::Vault;
 use hooklane_telemetry::Metrics;
 use hooklane_types::Registry;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
-use super::management::{self, explained};
+use super::loading::{Loaded, Loading};
+use super::management;
+use super::opening::Opening;
 use super::service::Signals;
-use super::{now, usage};
+use super::usage;
 use crate::settings::Settings;
 
-/// Between two looks for a store that is away.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a process waits at its start until the store knows of it.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long a process waits at its end until the store knows.
@@ -40,12 +38,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A process that follows the store.
 pub struct Pod {
-    pub followed: Followed,
-    pub catalog: Arc<PostgresCatalog>,
+    pub loaded: Loaded,
     vault: Arc<Vault>,
-    follower: Follower,
     followers: Arc<Followers>,
-    snapshot: Option<PathBuf>,
 }
 
 /// Loads what is in the store once: nothing is taken before. Waits for a store that is away, unless there is a snapshot to start with. None
@@ -54,55 +49,25 @@ pub async fn open(
     settings: &Settings,
     base: watch::Receiver<Arc<Registry>>,
     snapshot: Option<PathBuf>,
+    opening: &Opening,
     signals: &Signals,
 ) -> anyhow::Result<Option<Pod>> {
     let postgres = postgres(settings)?;
     let vault = Arc::new(vault(settings)?);
-    let sources = |catalog: &Arc<PostgresCatalog>| Sources {
-        catalog: catalog.clone(),
+    let loading = Loading {
+        postgres,
         vault: vault.clone(),
-        organisation: settings.api.organisation.clone(),
-        base: base.clone(),
-        clock: now,
+        organisation: &settings.api.organisation,
+        base,
+        snapshot,
     };
-    let load = async {
-        let mut is_told = false;
-        loop {
-            let why = match PostgresCatalog::open(postgres).await {
-                Ok(catalog) => {
-                    let catalog = Arc::new(catalog);
-                    match Follower::load(sources(&catalog)).await {
-                        Ok(loaded) => return Ok((catalog, loaded)),
-                        Err(LoadError::Catalog(CatalogError::Unavailable(why))) => why,
-                        Err(error) => return Err(explained(error)),
-                    }
-                }
-                Err(PostgresError::Unavailable(why)) => why,
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(found) = snapshot.as_deref().map(Snapshot::read).transpose()?.flatten() {
-                let catalog = Arc::new(PostgresCatalog::later(postgres)?);
-                let loaded = Follower::resume(sources(&catalog), found).map_err(explained)?;
-                warn!("started with the snapshot of the store, which is away: {why}");
-                return Ok((catalog, loaded));
-            }
-            if !std::mem::replace(&mut is_told, true) {
-                warn!("waiting for the store, which is away: {why}");
-            }
-            sleep(AGAIN_AFTER).await;
-        }
-    };
-    let Some(loaded) = signals.stop.run_until_cancelled(load).await else {
+    let Some(loaded) = loading.run(opening, &signals.stop).await? else {
         return Ok(None);
     };
-    let (catalog, (follower, followed)) = loaded?;
     Ok(Some(Pod {
-        followed,
-        catalog,
+        loaded,
         vault,
-        follower,
         followers: Arc::new(Followers::new(postgres)?),
-        snapshot,
     }))
 }
 
@@ -144,18 +109,18 @@ impl Pod {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Arc<Api>, RecoveryWorker)> {
         let parts = management::Parts {
-            catalog: self.catalog.clone() as Arc<dyn Catalog>,
-            responses: self.catalog.clone(),
+            catalog: self.loaded.catalog.clone() as Arc<dyn Catalog>,
+            responses: self.loaded.catalog.clone(),
             vault: self.vault.clone(),
             tokens: tokens(settings)?,
             in_force: Arc::new(Everywhere {
-                here: self.followed.applied.clone(),
+                here: self.loaded.followed.applied.clone(),
                 followers: self.followers.clone(),
             }),
             history,
             broker,
         };
-        Ok(management::api(settings, parts, &self.followed, metrics))
+        Ok(management::api(settings, parts, &self.loaded.followed, metrics))
     }
 
     /// Follows changes, and tells the store so, until the stop. Ends when the store knows.
@@ -165,26 +130,24 @@ impl Pod {
         tasks: &mut JoinSet<anyhow::Result<()>>,
         signals: &Signals,
     ) -> Telling {
-        let applied = &self.followed.applied;
+        let loaded = self.loaded;
         let stop = || signals.stop.clone();
-        if let Some(path) = self.snapshot {
-            let keeper = SnapshotKeeper {
-                catalog: self.catalog.clone(),
-                path,
-                applied: applied.clone(),
-            };
-            spawn(tasks, keeper.run(stop()));
-        }
+        loaded.keep(tasks, &signals.stop);
         let heartbeat = Heartbeat {
             followers: self.followers,
             id: format!("{role} {} {:016x}", std::process::id(), rand::random::<u64>()),
-            applied: applied.clone(),
+            applied: loaded.followed.applied.clone(),
         };
-        spawn(tasks, self.follower.follow(stop()));
+        let following = loaded.follower.follow(stop());
+        tasks.spawn(async move {
+            following.await;
+            Ok(())
+        });
         let (known, is_known) = oneshot::channel();
         let mut telling = JoinSet::new();
         telling.spawn(heartbeat.run(known, stop()));
-        if timeout(KNOWN_WITHIN, is_known).await.is_err() {
+        // A store that is away knows nobody.
+        if loaded.is_resumed || timeout(KNOWN_WITHIN, is_known).await.is_err() {
             info!(
                 "the store does not know of this process yet: nobody waits for it when something is changed"
             );
@@ -203,13 +166,6 @@ impl Telling {
     }
 }
 
-fn spawn(tasks: &mut JoinSet<anyhow::Result<()>>, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
-        task.await;
-        Ok(())
-    });
-}
-
 /// All processes that follow the store.
 struct Everywhere {
     here: watch::Receiver<Revision>,
@@ -220,12 +176,17 @@ struct Everywhere {
 impl InForce for Everywhere {
     async fn wait_for(&self, revision: Revision) {
         InForce::wait_for(&self.here, revision).await;
-        loop {
-            match self.followers.behind(revision).await {
-                Ok(0) => return,
-                Ok(_) => sleep(LOOK_EVERY).await,
-                Err(_) => sleep(LOOK_AGAIN).await,
-            }
+        everywhere(&self.followers, revision).await;
+    }
+}
+
+/// Waits until every process that lives has this revision, however long that takes.
+pub async fn everywhere(followers: &Followers, revision: Revision) {
+    loop {
+        match followers.behind(revision).await {
+            Ok(0) => return,
+            Ok(_) => sleep(LOOK_EVERY).await,
+            Err(_) => sleep(LOOK_AGAIN).await,
         }
     }
 }

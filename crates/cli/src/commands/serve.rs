@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use futures_util::TryFutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
+use hooklane_ingest::{Front, Waiting};
 use hooklane_telemetry::Metrics;
 
 use super::flags::{SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
+use super::management::Beginning;
+use super::opening::Opening;
 use super::reach::{SERVE, embedded, open_with_claims};
-use super::service::{announce, essentials, listen, run_beside};
+use super::service::{alive, listen, run_beside};
 use super::{admin_socket, block_on, key_socket, management, recording, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
@@ -68,19 +71,40 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let (queue, claims) = open_with_claims(opens, dispatcher.claim_entries_max).await?;
     let (broker, claims) = (queue.shared(), Arc::new(claims));
     let settings = loaded.settings.clone();
-    let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
-    let management = management::open(&settings, in_file, broker.clone(), metrics.clone()).await?;
-    let registry = management.followed.registry;
-    let watch = watch.taken_by(management.followed.base);
-    let admin = admin_socket::listen(&socket)?;
-    let keys = admin_socket::listen(&key_socket)?;
     let signals = signals(&ingest.settings);
-    let mut tasks = essentials(&signals, &broker, watch)?;
-    let following = management.follower.follow(signals.stop.clone());
+    let mut tasks = alive(&signals, &broker)?;
+    let opening = Opening::new(&listener, scheme(&ingest.settings))?;
+    let waiting = Waiting {
+        why: opening.why(),
+        metrics: metrics.clone(),
+        has_tokens: true,
+    };
+    let front = Front::open(ingest.settings, waiting, listener, signals.stop.clone()).await?;
+    let (watch, in_file) = Watch::new(sources, Role::Serve, loaded, metrics.clone());
+    let admin = admin_socket::listen(&socket)?;
+    let serving =
+        hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
     tasks.spawn(async move {
-        following.await;
+        serving.await;
         Ok(())
     });
+    let beginning = Beginning {
+        base: in_file,
+        opening: &opening,
+        signals: &signals,
+    };
+    let management = management::open(&settings, beginning, &mut tasks, broker.clone(), metrics.clone());
+    let Some(management) = front.beside(management).await? else {
+        let _ = std::fs::remove_file(socket);
+        claims.shut_down().await;
+        broker.shut_down().await;
+        return Ok(());
+    };
+    let registry = management.followed.registry;
+    let watch = watch.taken_by(management.followed.base);
+    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
+    let keys = admin_socket::listen(&key_socket)?;
+    tasks.spawn(management.following.map(Ok));
     let records = recording::start(
         &settings,
         recording::Parts {
@@ -94,18 +118,11 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         &signals,
     );
     recording::recover(management.recovery, management.api.clone(), &mut tasks, &signals);
-    let serving =
-        hooklane_broker::socket::serve(admin, broker.clone(), queue.shelves(), signals.stop.clone());
-    tasks.spawn(async move {
-        serving.await;
-        Ok(())
-    });
     let keys = key_socket::serve(keys, management.api.clone(), signals.stop.clone());
     tasks.spawn(async move {
         keys.await;
         Ok(())
     });
-    announce(&listener, scheme(&ingest.settings))?;
     let ports = hooklane_ingest::Ports {
         broker: broker.clone(),
         records: records.clone(),
@@ -115,7 +132,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         read_token: Some(management::read_token(management.api.clone())),
         routes: hooklane_api::router(management.api),
     };
-    let takes = hooklane_ingest::run(ingest.settings, ports, listener, signals.stop.clone());
+    opening.is_over()?;
+    let takes = front.run(ports);
     let delivers = hooklane_dispatcher::run(
         dispatcher.settings,
         Ports {
@@ -128,13 +146,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         },
         signals.shutdown(),
     );
-    let both = async {
-        tokio::try_join!(
-            takes.map_err(anyhow::Error::new),
-            delivers.map_err(anyhow::Error::new)
-        )
-        .map(|_| ())
-    };
+    let both = async { tokio::try_join!(takes.map(Ok), delivers.map_err(anyhow::Error::new)).map(|_| ()) };
     let result = run_beside(both, tasks, &signals).await;
     // While the lock is still ours. One that stays is refused, and found out by that.
     for socket in [socket, key_socket] {

@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::print;
-use crate::settings::watch::Watch;
 
 /// How long a service may take to end after the second signal, before it is left as it is.
 pub const END_AT_ONCE: Duration = Duration::from_secs(2);
@@ -39,8 +38,7 @@ pub async fn listen(address: SocketAddr, setting: &ListenSetting) -> anyhow::Res
 }
 
 /// Prints the address that was really bound: with port 0, nobody else knows it.
-pub fn announce(listener: &TcpListener, scheme: &str) -> anyhow::Result<()> {
-    let address = listener.local_addr().context("the listener has no address")?;
+pub fn announce(address: SocketAddr, scheme: &str) -> anyhow::Result<()> {
     print::line(format_args!("listening on {scheme}://{address}"))
 }
 
@@ -109,20 +107,6 @@ pub fn alive(signals: &Signals, broker: &SharedBroker) -> anyhow::Result<JoinSet
     let mut tasks = JoinSet::new();
     tasks.spawn(signals.clone().follow()?);
     tasks.spawn(broker_lives(broker.clone()));
-    Ok(tasks)
-}
-
-/// Those, and the settings file.
-///
-/// # Errors
-/// When signals cannot be handled.
-pub fn essentials(
-    signals: &Signals,
-    broker: &SharedBroker,
-    watch: Watch,
-) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let mut tasks = alive(signals, broker)?;
-    tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     Ok(tasks)
 }
 

@@ -5,6 +5,7 @@ mod access;
 mod cloudevents;
 mod event_ids;
 mod fixture;
+mod front;
 mod limits;
 mod log;
 mod messages;

@@ -61,10 +61,18 @@ impl PostgresHistory {
     /// # Errors
     /// See [`PostgresError`]. [`PostgresError::Unavailable`] may be gone at the next try.
     pub async fn open(settings: &PostgresSettings) -> Result<PostgresHistory, PostgresError> {
-        let connections = Connections::with(settings, SESSION)?;
-        migrations::step_to_known(&connections, settings).await?;
+        let history = PostgresHistory::later(settings)?;
+        migrations::step_to_known(&history.connections, settings).await?;
+        Ok(history)
+    }
+
+    /// Of a schema that may not be there yet, or not be reached: until it is, every call fails. Brings it to no format.
+    ///
+    /// # Errors
+    /// [`PostgresError::Settings`].
+    pub fn later(settings: &PostgresSettings) -> Result<PostgresHistory, PostgresError> {
         Ok(PostgresHistory {
-            connections,
+            connections: Connections::with(settings, SESSION)?,
             lock: format!("hooklane history {}", settings.schema()),
         })
     }
