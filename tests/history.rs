@@ -11,11 +11,15 @@ use anyhow::{Result, ensure};
 use hooklane_receiver::Reply;
 use hooklane_testkit::python;
 use served::{End, SOON};
-use stage::Stage;
+use stage::{Stage, Store, on_both_stores};
 
-#[tokio::test]
-async fn svix_of_pypi_reads_the_history_and_sends_again() -> Result<()> {
-    let stage = Stage::start("").await?;
+on_both_stores!(
+    svix_of_pypi_reads_the_history_and_sends_again,
+    every_event_and_attempt_is_there_once_whenever_the_process_is_killed,
+);
+
+async fn svix_of_pypi_reads_the_history_and_sends_again(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let mended = Arc::new(AtomicBool::new(false));
     let (mend, is_mended) = (mended.clone(), mended);
@@ -40,11 +44,10 @@ async fn svix_of_pypi_reads_the_history_and_sends_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn every_event_and_attempt_is_there_once_whenever_the_process_is_killed() -> Result<()> {
+async fn every_event_and_attempt_is_there_once_whenever_the_process_is_killed(store: Store) -> Result<()> {
     // Goal: kill -9 again and again while events are published, delivered and recorded: afterwards each accepted event is in the list once, and each
     // has its attempt.
-    let mut stage = Stage::start("").await?;
+    let mut stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     stage.pair(&token, "acme").await?;
     let mut accepted = Vec::new();

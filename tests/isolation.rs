@@ -13,7 +13,7 @@ use hooklane_testkit::eventually;
 use hooklane_types::UnixMillis;
 use serde_json::{Map, Value, json};
 use served::SOON;
-use stage::{Answer, Stage};
+use stage::{Answer, Stage, Store, on_both_stores};
 
 /// In every text of what must not be seen.
 const MARK: &str = "mark7f3a";
@@ -162,10 +162,15 @@ async fn seen(stage: &Stage, token: &str) -> Result<Vec<Value>> {
     Ok(all)
 }
 
-#[tokio::test]
-async fn a_token_that_is_not_taken_opens_nothing_and_hears_nothing() -> Result<()> {
+on_both_stores!(
+    a_token_that_is_not_taken_opens_nothing_and_hears_nothing,
+    another_organisation_sees_nothing_and_cannot_tell_what_is_there,
+    another_application_of_the_organisation_sees_nothing_either,
+);
+
+async fn a_token_that_is_not_taken_opens_nothing_and_hears_nothing(store: Store) -> Result<()> {
     // With a token in the settings, publishing on loopback needs one too.
-    let stage = Stage::start("[ingest]\ntoken = \"of-the-settings-alone\"\n").await?;
+    let stage = Stage::on(store, "[ingest]\ntoken = \"of-the-settings-alone\"\n").await?;
     let own = stage.token(&[]).await?;
     let names = marked(&stage, &own).await?;
     let names: Vec<(&str, &str)> = names
@@ -244,9 +249,8 @@ async fn a_token_that_is_not_taken_opens_nothing_and_hears_nothing() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn another_organisation_sees_nothing_and_cannot_tell_what_is_there() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn another_organisation_sees_nothing_and_cannot_tell_what_is_there(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let own = stage.token(&[]).await?;
     let names = marked(&stage, &own).await?;
     let names: Vec<(&str, &str)> = names
@@ -286,9 +290,8 @@ async fn another_organisation_sees_nothing_and_cannot_tell_what_is_there() -> Re
     Ok(())
 }
 
-#[tokio::test]
-async fn another_application_of_the_organisation_sees_nothing_either() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn another_application_of_the_organisation_sees_nothing_either(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let own = stage.token(&[]).await?;
     let names = marked(&stage, &own).await?;
     let names: Vec<(&str, &str)> = names

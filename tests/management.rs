@@ -13,10 +13,10 @@ use hooklane_testkit::process::Spawn;
 use hooklane_testkit::{eventually, javascript, python};
 use serde_json::{Value, json};
 use served::{End, SOON, contents};
-use stage::Stage;
+use stage::{Stage, Store, on_both_stores};
 
-async fn managed_by(script: Spawn, settings: &str) -> Result<()> {
-    let stage = Stage::start(settings).await?;
+async fn managed_by(script: Spawn, store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let ended = script
         .args([&stage.url, &token, &stage.receiver.url("/hook")])
@@ -35,35 +35,35 @@ async fn managed_by(script: Spawn, settings: &str) -> Result<()> {
     let key = stage
         .get(&token, &format!("/app/{application}/endpoint/{endpoint}/secret"))
         .await?;
-    stage::verify(request, key["key"].as_str().context("a key")?)
-}
-
-#[tokio::test]
-async fn svix_of_pypi_manages_what_is_there() -> Result<()> {
-    managed_by(python::script(stage::file("client.py"))?, "").await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn svix_of_pypi_manages_what_serve_keeps_in_postgresql() -> Result<()> {
-    let database = hooklane_testkit::postgres::shared().await?.database().await?;
-    let settings = format!("[store]\nurl = \"{}\"\n", database.url());
-    managed_by(python::script(stage::file("client.py"))?, &settings).await?;
-    let kept = database
-        .psql("SELECT count(*) > 0 FROM hooklane.documents")
-        .await?;
-    ensure!(kept == "t", "it was kept elsewhere");
+    stage::verify(request, key["key"].as_str().context("a key")?)?;
+    ensure!(stage.is_kept_in(store).await?, "it was kept elsewhere");
     Ok(())
 }
 
-#[tokio::test]
-async fn svix_of_npm_manages_what_is_there() -> Result<()> {
-    managed_by(javascript::script(stage::file("client.js"))?, "").await
+on_both_stores!(
+    svix_of_pypi_manages_what_is_there,
+    svix_of_npm_manages_what_is_there,
+    what_was_made_is_in_force_when_it_is_answered,
+    deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one,
+    everything_outlives_the_process_and_nothing_is_readable_at_rest,
+    without_the_right_key_it_does_not_start_and_a_key_can_be_replaced,
+    a_request_with_an_idempotency_key_is_carried_out_once,
+    a_token_publishes_for_its_own_organisation_alone,
+    what_is_not_understood_is_refused_by_its_name,
+    an_application_is_known_by_its_uid_to_every_way_of_publishing,
+);
+
+async fn svix_of_pypi_manages_what_is_there(store: Store) -> Result<()> {
+    managed_by(python::script(stage::file("client.py"))?, store).await
 }
 
-#[tokio::test]
-async fn what_was_made_is_in_force_when_it_is_answered() -> Result<()> {
+async fn svix_of_npm_manages_what_is_there(store: Store) -> Result<()> {
+    managed_by(javascript::script(stage::file("client.js"))?, store).await
+}
+
+async fn what_was_made_is_in_force_when_it_is_answered(store: Store) -> Result<()> {
     // Goal: application, endpoint and event right behind each other, many times: no event misses its endpoint.
-    let stage = Stage::start("").await?;
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     for n in 0..30 {
         let uid = format!("app-{n}");
@@ -100,9 +100,8 @@ async fn what_was_made_is_in_force_when_it_is_answered() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let (_, endpoint) = stage.pair(&token, "acme").await?;
     let path = format!("/app/acme/endpoint/{endpoint}");
@@ -135,9 +134,8 @@ async fn deliveries_wait_for_a_disabled_endpoint_and_end_with_a_deleted_one() ->
     .await
 }
 
-#[tokio::test]
-async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Result<()> {
-    let mut stage = Stage::start("").await?;
+async fn everything_outlives_the_process_and_nothing_is_readable_at_rest(store: Store) -> Result<()> {
+    let mut stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let (application, endpoint) = stage.pair(&token, "acme").await?;
     let path = format!("/app/acme/endpoint/{endpoint}");
@@ -154,9 +152,7 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     let (replaced, key) = (secret, rotated.body);
     let secret = key["key"].as_str().context("a key")?.to_owned();
     stage.end(End::Kill9).await?;
-    for entry in fs::read_dir(stage.data())? {
-        let entry = entry?;
-        let bytes = fs::read(entry.path()).unwrap_or_default();
+    for (place, bytes) in stage.at_rest().await? {
         for secret in [
             secret.as_str(),
             &secret[6..],
@@ -164,7 +160,7 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
             "s3cret-of-the-receiver",
         ] {
             let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
-            ensure!(!found, "a secret stands in {:?}", entry.file_name());
+            ensure!(!found, "a secret stands in {place}");
         }
     }
     stage.serve().await?;
@@ -175,9 +171,8 @@ async fn everything_outlives_the_process_and_nothing_is_readable_at_rest() -> Re
     stage::verify(&stage.received(1).await?[0], &secret)
 }
 
-#[tokio::test]
-async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> Result<()> {
-    let mut stage = Stage::start("").await?;
+async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced(store: Store) -> Result<()> {
+    let mut stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let (_, endpoint) = stage.pair(&token, "acme").await?;
     let secret = format!("/app/acme/endpoint/{endpoint}/secret");
@@ -187,12 +182,14 @@ async fn without_the_right_key_it_does_not_start_and_a_key_can_be_replaced() -> 
         .trim()
         .to_owned();
     fs::remove_file(stage.data().join("store.key"))?;
-    let words = stage.refuses_to_serve(&[]).await?;
-    ensure!(
-        words.contains("store.key is missing") && words.contains("encryption_key"),
-        "{words}"
-    );
-    ensure!(!stage.data().join("store.key").exists(), "a fresh key was made");
+    if store == Store::Sqlite {
+        let words = stage.refuses_to_serve(&[]).await?;
+        ensure!(
+            words.contains("store.key is missing") && words.contains("encryption_key"),
+            "{words}"
+        );
+        ensure!(!stage.data().join("store.key").exists(), "a fresh key was made");
+    }
     let fresh = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
     let only_fresh = [("HOOKLANE_API__ENCRYPTION_KEY", fresh)];
     let words = stage.refuses_to_serve(&only_fresh).await?;
@@ -278,9 +275,8 @@ async fn a_drain_does_not_leave_endpoints_behind() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_request_with_an_idempotency_key_is_carried_out_once() -> Result<()> {
-    let mut stage = Stage::start("").await?;
+async fn a_request_with_an_idempotency_key_is_carried_out_once(store: Store) -> Result<()> {
+    let mut stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let application = || json!({"name": "x"});
     let first = stage.with_key(&token, "/app", "key-1", application()).await?;
@@ -331,9 +327,8 @@ async fn a_request_with_an_idempotency_key_is_carried_out_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_token_publishes_for_its_own_organisation_alone() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn a_token_publishes_for_its_own_organisation_alone(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let own = stage.token(&[]).await?;
     let (application, _) = stage.pair(&own, "acme").await?;
     let of_other_organisation = stage.token(&["--organisation", "org_other"]).await?;
@@ -353,9 +348,8 @@ async fn a_token_publishes_for_its_own_organisation_alone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn what_is_not_understood_is_refused_by_its_name(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     for (method, path, body, field) in [
         ("POST", "/app", json!({"name": "x", "colour": "red"}), "colour"),
@@ -423,9 +417,8 @@ async fn what_is_not_understood_is_refused_by_its_name() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_application_is_known_by_its_uid_to_every_way_of_publishing() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn an_application_is_known_by_its_uid_to_every_way_of_publishing(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     stage.pair(&token, "acme").await?;
     let by_socket = [

@@ -11,14 +11,18 @@ use anyhow::{Result, ensure};
 use hooklane_receiver::Reply;
 use hooklane_testkit::python;
 use serde_json::json;
-use stage::Stage;
+use stage::{Stage, Store, on_both_stores};
 
 /// The script waits for much, one thing after the other.
 const SCRIPT: Duration = Duration::from_secs(60);
 
-#[tokio::test]
-async fn svix_of_pypi_reads_and_resends_messages() -> Result<()> {
-    let stage = Stage::start("").await?;
+on_both_stores!(
+    svix_of_pypi_reads_and_resends_messages,
+    an_application_reads_its_own_messages_and_takes_nothing_away,
+);
+
+async fn svix_of_pypi_reads_and_resends_messages(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let count = AtomicUsize::new(0);
     // 410: whatever is for it is given up until it is changed.
@@ -36,9 +40,8 @@ async fn svix_of_pypi_reads_and_resends_messages() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_application_reads_its_own_messages_and_takes_nothing_away() -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn an_application_reads_its_own_messages_and_takes_nothing_away(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let own = stage.token(&[]).await?;
     let (application, endpoint) = stage.pair(&own, "acme").await?;
     let event = json!({"eventType": "a.b", "eventId": "order-1", "payload": {"a": 1.10}});

@@ -9,7 +9,7 @@ use hooklane_testkit::process::Spawn;
 use hooklane_testkit::{javascript, python};
 use serde_json::{Value, json};
 use served::{End, SOON};
-use stage::Stage;
+use stage::{Stage, Store, on_both_stores};
 
 async fn access(stage: &Stage, token: &str, application: &str, body: Value) -> Result<(String, String)> {
     let path = format!("/auth/app-portal-access/{application}");
@@ -23,9 +23,15 @@ async fn status(stage: &Stage, token: &str, method: &str, path: &str) -> Result<
     Ok(stage.send(token, method, path, None).await?.status)
 }
 
-#[tokio::test]
-async fn a_token_of_the_portal_opens_one_application_until_it_is_ended() -> Result<()> {
-    let mut stage = Stage::start("").await?;
+on_both_stores!(
+    a_token_of_the_portal_opens_one_application_until_it_is_ended,
+    what_is_asked_for_is_honoured_or_refused_by_its_name,
+    svix_of_pypi_makes_and_ends_a_token_of_the_portal,
+    svix_of_npm_makes_and_ends_a_token_of_the_portal,
+);
+
+async fn a_token_of_the_portal_opens_one_application_until_it_is_ended(store: Store) -> Result<()> {
+    let mut stage = Stage::on(store, "").await?;
     let own = stage.token(&[]).await?;
     stage.pair(&own, "acme").await?;
     stage.pair(&own, "other").await?;
@@ -53,9 +59,8 @@ async fn a_token_of_the_portal_opens_one_application_until_it_is_ended() -> Resu
     Ok(())
 }
 
-#[tokio::test]
-async fn what_is_asked_for_is_honoured_or_refused_by_its_name() -> Result<()> {
-    let stage = Stage::start("[api]\nportal_url = \"https://example.com/webhooks\"\n").await?;
+async fn what_is_asked_for_is_honoured_or_refused_by_its_name(store: Store) -> Result<()> {
+    let stage = Stage::on(store, "[api]\nportal_url = \"https://example.com/webhooks\"\n").await?;
     let own = stage.token(&[]).await?;
     let flagged = json!({"name": "a.b", "description": "x", "featureFlag": "beta"});
     stage.make(&own, "/event-type", flagged).await?;
@@ -92,20 +97,18 @@ async fn what_is_asked_for_is_honoured_or_refused_by_its_name() -> Result<()> {
     Ok(())
 }
 
-async fn by(script: Spawn) -> Result<()> {
-    let stage = Stage::start("").await?;
+async fn by(script: Spawn, store: Store) -> Result<()> {
+    let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let ended = script.args([&stage.url, &token]).run(SOON).await?;
     ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     Ok(())
 }
 
-#[tokio::test]
-async fn svix_of_pypi_makes_and_ends_a_token_of_the_portal() -> Result<()> {
-    by(python::script(stage::file("portal.py"))?).await
+async fn svix_of_pypi_makes_and_ends_a_token_of_the_portal(store: Store) -> Result<()> {
+    by(python::script(stage::file("portal.py"))?, store).await
 }
 
-#[tokio::test]
-async fn svix_of_npm_makes_and_ends_a_token_of_the_portal() -> Result<()> {
-    by(javascript::script(stage::file("portal.js"))?).await
+async fn svix_of_npm_makes_and_ends_a_token_of_the_portal(store: Store) -> Result<()> {
+    by(javascript::script(stage::file("portal.js"))?, store).await
 }

@@ -1,22 +1,60 @@
 //! A `hooklane serve` that is managed over HTTP, and a receiver.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
+use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::Request;
 use hooklane_signing::{HeaderFamily, Scheme, Secret, TOLERANCE_S, Verifier};
+use hooklane_testkit::postgres::{self, Database};
 use hooklane_testkit::python::workspace_root;
 use serde_json::{Value, json};
 
 use crate::served::{self, End, SOON, Serving};
+
+/// Where an installation keeps what is made over its API, and the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In its data directory.
+    Sqlite,
+    /// In a database of its own.
+    Postgres,
+}
+
+/// Makes of each `async fn name(store: Store) -> Result<()>` two tests: `name::sqlite` and `name::postgres`.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[tokio::test]
+                async fn sqlite() -> anyhow::Result<()> {
+                    super::$name(crate::stage::Store::Sqlite).await
+                }
+
+                #[tokio::test]
+                async fn postgres() -> anyhow::Result<()> {
+                    super::$name(crate::stage::Store::Postgres).await
+                }
+            }
+        )*
+    };
+}
+pub(crate) use on_both_stores;
 
 /// An installation, and the process that serves it.
 pub struct Stage {
     installation: served::Stage,
     serving: Option<Serving>,
     pub url: String,
+    /// None where the store is in the data directory.
+    database: Option<Database>,
 }
 
 /// The directory, the receiver and the commands are the installation's.
@@ -53,13 +91,57 @@ pub fn verify(request: &Request, secret: &str) -> Result<()> {
 impl Stage {
     /// Starts it with these lines in its file, and with no endpoint there.
     pub async fn start(settings: &str) -> Result<Stage> {
+        Stage::on(Store::Sqlite, settings).await
+    }
+
+    /// Likewise, on this store.
+    pub async fn on(store: Store, settings: &str) -> Result<Stage> {
+        let database = match store {
+            Store::Sqlite => None,
+            Store::Postgres => Some(postgres::shared().await?.database().await?),
+        };
+        let section = database.as_ref().map_or_else(String::new, |database| {
+            format!("[store]\nurl = \"{}\"\n", database.url())
+        });
+        let settings = format!("{settings}\n{section}");
         let mut stage = Stage {
-            installation: served::Stage::with(settings, |_| String::new()).await?,
+            installation: served::Stage::with(&settings, |_| String::new()).await?,
             serving: None,
             url: String::new(),
+            database,
         };
         stage.serve().await?;
         Ok(stage)
+    }
+
+    /// Whether what was made stands in this store, and not in the other.
+    pub async fn is_kept_in(&self, store: Store) -> Result<bool> {
+        let is_in_directory = self.data().join("store.sqlite").exists();
+        let is_in_database = match &self.database {
+            None => false,
+            Some(database) => {
+                let sql = "SELECT count(*) > 0 FROM hooklane.documents";
+                database.psql(sql).await? == "t"
+            }
+        };
+        Ok((is_in_directory, is_in_database) == (store == Store::Sqlite, store == Store::Postgres))
+    }
+
+    /// What lies in the data directory and in the database, and where.
+    pub async fn at_rest(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(self.data())? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            all.push((name, fs::read(entry.path()).unwrap_or_default()));
+        }
+        if let Some(database) = &self.database {
+            let sql = "SELECT content FROM hooklane.documents UNION ALL SELECT encode(body, 'escape') FROM hooklane.responses";
+            let rows = database.psql(sql).await?;
+            ensure!(!rows.is_empty(), "the database is empty");
+            all.push(("the database".to_owned(), rows.into_bytes()));
+        }
+        Ok(all)
     }
 
     pub async fn serve(&mut self) -> Result<()> {

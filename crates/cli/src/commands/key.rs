@@ -7,16 +7,22 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use hooklane_api::key::{Done, Request, Row, carry_out};
 use hooklane_broker::embedded::LockedDirectory;
+use hooklane_store::catalog::Catalog;
+use hooklane_store::postgres::PostgresSettings;
 use hooklane_store::postgres::catalog::PostgresCatalog;
+use hooklane_store::postgres::followers::Followers;
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_telemetry::Metrics;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::flags::{SettingsFlags, flag, start_log};
 use super::reach::{self, TRIED_FOR, TRY_AGAIN};
 use super::shelf::Table;
-use super::{block_on, key_socket, now, print, usage};
+use super::{block_on, key_socket, now, pod, print, usage};
 use crate::settings::{self, Role, Settings};
+
+/// How long processes are waited for that follow the store.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Static keys of the management API: made once, shown once, valid until they are revoked.
 #[derive(Args)]
@@ -31,7 +37,7 @@ enum Action {
     Create(Create),
     /// Lists keys, without what they open with
     List(Common),
-    /// Ends a key, within a second
+    /// Ends a key, at once
     Revoke(Revoke),
 }
 
@@ -134,11 +140,15 @@ fn table(rows: &[Row]) -> anyhow::Result<()> {
 }
 
 async fn carried_out(settings: &Settings, request: Request) -> anyhow::Result<Done> {
-    if let Some(postgres) = &settings.store.postgres {
-        let catalog = PostgresCatalog::open(postgres).await?;
-        return Ok(carry_out(&catalog, request, now()).await?);
-    }
     let directory = &settings.embedded.data_dir;
+    if let Some(postgres) = &settings.store.postgres {
+        // A `serve` here tells nobody how far it has followed.
+        let socket = key_socket::path(directory)?;
+        return match key_socket::ask(&socket, &request).await? {
+            Some(done) => Ok(done),
+            None => in_postgres(postgres, request).await,
+        };
+    }
     if !directory.is_dir() {
         return Err(usage(format!(
             "there is no {}: start `hooklane serve` once, or name its directory with --data",
@@ -157,6 +167,19 @@ async fn carried_out(settings: &Settings, request: Request) -> anyhow::Result<Do
             done => return done,
         }
     }
+}
+
+/// Up to when every process has it that follows.
+async fn in_postgres(postgres: &PostgresSettings, request: Request) -> anyhow::Result<Done> {
+    let catalog = PostgresCatalog::open(postgres).await?;
+    let followers = Followers::new(postgres)?;
+    let done = carry_out(&catalog, request, now()).await?;
+    let newest = *catalog.newest().borrow();
+    let everywhere = pod::everywhere(&followers, newest);
+    if timeout(IN_FORCE_WITHIN, everywhere).await.is_err() {
+        print::note("a process that lives does not have it yet");
+    }
+    Ok(done)
 }
 
 async fn in_directory(settings: &Settings, directory: &Path, request: &Request) -> anyhow::Result<Done> {
