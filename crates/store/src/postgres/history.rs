@@ -6,11 +6,13 @@
 //! - A row that the server refuses is found by halving.
 
 mod batch;
+mod by_key;
 mod days;
 mod forget;
 mod lists;
 #[cfg(test)]
 mod plan_tests;
+mod read;
 mod rows;
 mod write;
 

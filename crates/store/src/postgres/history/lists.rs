@@ -9,6 +9,7 @@ use hooklane_types::{ApplicationId, AttemptId, Channel, EndpointId, EventId, Eve
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::by_key;
 use super::rows::{self, number, status_number};
 use crate::catalog::Direction;
 use crate::history::{
@@ -56,10 +57,8 @@ pub(super) fn attempts_sql(of: &AttemptsOf, failed: bool, direction: Direction) 
         (AttemptsOf::Endpoint(_), false) => "a.endpoint = $7",
         (AttemptsOf::Endpoint(_), true) => "a.endpoint = $7 AND a.failed",
     };
-    format!(
-        "SELECT {attempts} FROM attempts AS a JOIN events AS e ON e.day = a.day AND e.application = a.application AND e.id = a.event \
-         WHERE a.application = $1 AND {whose} AND {between}"
-    )
+    let event = by_key::event_of("a", "event");
+    format!("SELECT {attempts} FROM attempts AS a {event} WHERE a.application = $1 AND {whose} AND {between}")
 }
 
 pub(super) fn endpoint_events_sql(of_one_status: bool, direction: Direction) -> String {
@@ -68,9 +67,9 @@ pub(super) fn endpoint_events_sql(of_one_status: bool, direction: Direction) -> 
         true => "AND d.status = $8",
         false => "",
     };
+    let event = by_key::event_of("d", "event");
     format!(
-        "SELECT {events}, d.status, d.next_at_ms FROM destinations AS d \
-         JOIN events AS e ON e.day = d.day AND e.application = d.application AND e.id = d.event \
+        "SELECT {events}, d.status, d.next_at_ms FROM destinations AS d {event} \
          WHERE d.application = $1 AND d.endpoint = $7 {status} AND {between}"
     )
 }
@@ -84,6 +83,35 @@ pub(super) fn destinations_sql(direction: Direction) -> String {
     )
 }
 
+pub(super) fn event_sql() -> String {
+    let event = by_key::event("true", "$1", "$2");
+    format!("SELECT {}, e.payload FROM ({event}) AS e", rows::EVENT)
+}
+
+pub(super) fn attempt_sql() -> String {
+    let attempt = by_key::attempt("true", "$1", "$2", "$3");
+    let event = by_key::event_of("a", "event");
+    format!("SELECT {}, a.answer FROM ({attempt}) AS a {event}", rows::ATTEMPT)
+}
+
+/// Of events that are named by day and id.
+pub(super) fn payloads_sql() -> String {
+    let event = by_key::event("e.day = k.day", "$1", "k.id");
+    format!(
+        "SELECT e.id, e.payload FROM unnest($2::integer[], $3::text[]) AS k(day, id) CROSS JOIN LATERAL ({event}) AS e \
+         WHERE e.payload IS NOT NULL"
+    )
+}
+
+/// Of attempts that are named by day, event and id.
+pub(super) fn answers_sql() -> String {
+    let attempt = by_key::attempt("a.day = k.day", "$1", "k.event", "k.id");
+    format!(
+        "SELECT a.event, a.id, a.answer FROM unnest($2::integer[], $3::text[], $4::text[]) AS k(day, event, id) \
+         CROSS JOIN LATERAL ({attempt}) AS a WHERE a.answer IS NOT NULL"
+    )
+}
+
 /// Counted along the index alone.
 pub(super) const STATS: &str = "SELECT event_at_ms, event FROM destinations WHERE application = $1 AND endpoint = $7 AND status = $8 \
     AND (event_at_ms, event) > ($2, $3) AND (event_at_ms, event) < ($4, $5) ORDER BY event_at_ms, event LIMIT $6";
@@ -93,10 +121,7 @@ pub(super) async fn event(
     application: &ApplicationId,
     event: &EventId,
 ) -> Result<Option<FoundEvent>, Fault> {
-    let sql = format!(
-        "SELECT {}, e.payload FROM events AS e WHERE e.application = $1 AND e.id = $2",
-        rows::EVENT
-    );
+    let sql = event_sql();
     let found = read(client, &sql, &[&application.as_str(), &event.as_str()]).await?;
     let Some(row) = found.first() else {
         return Ok(None);
@@ -156,11 +181,7 @@ pub(super) async fn attempt(
     event: &EventId,
     attempt: &AttemptId,
 ) -> Result<Option<FoundAttempt>, Fault> {
-    let sql = format!(
-        "SELECT {}, a.answer FROM attempts AS a JOIN events AS e ON e.day = a.day AND e.application = a.application AND e.id = a.event \
-         WHERE a.application = $1 AND a.event = $2 AND a.id = $3",
-        rows::ATTEMPT
-    );
+    let sql = attempt_sql();
     let values: Values<'_> = &[&application.as_str(), &event.as_str(), &attempt.as_str()];
     let found = read(client, &sql, values).await?;
     let Some(row) = found.first() else {
@@ -423,9 +444,7 @@ async fn payloads(
         day.push(row.try_get::<_, i32>(0)?);
         id.push(row.try_get::<_, &str>(1)?);
     }
-    let sql = "SELECT e.id, e.payload FROM unnest($2::integer[], $3::text[]) AS k(day, id) \
-               JOIN events AS e ON e.day = k.day AND e.application = $1 AND e.id = k.id WHERE e.payload IS NOT NULL";
-    let found = read(client, sql, &[&application.as_str(), &day, &id]).await?;
+    let found = read(client, &payloads_sql(), &[&application.as_str(), &day, &id]).await?;
     let payload = |row: &Row| Ok((row.try_get(0)?, Bytes::from(row.try_get::<_, Vec<u8>>(1)?)));
     found.iter().map(payload).collect()
 }
@@ -442,9 +461,12 @@ async fn answers(
         event.push(row.try_get::<_, &str>(1)?);
         id.push(row.try_get::<_, &str>(2)?);
     }
-    let sql = "SELECT a.event, a.id, a.answer FROM unnest($2::integer[], $3::text[], $4::text[]) AS k(day, event, id) \
-               JOIN attempts AS a ON a.day = k.day AND a.application = $1 AND a.event = k.event AND a.id = k.id WHERE a.answer IS NOT NULL";
-    let found = read(client, sql, &[&application.as_str(), &day, &event, &id]).await?;
+    let found = read(
+        client,
+        &answers_sql(),
+        &[&application.as_str(), &day, &event, &id],
+    )
+    .await?;
     let answer = |row: &Row| {
         let key = (row.try_get(0)?, row.try_get(1)?);
         Ok((key, Bytes::from(row.try_get::<_, Vec<u8>>(2)?)))

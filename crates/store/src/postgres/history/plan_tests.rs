@@ -1,18 +1,17 @@
 //! How PostgreSQL goes about it.
 
-use hooklane_testkit::postgres::shared;
+use deadpool_postgres::Client;
+use hooklane_testkit::postgres::{Database, shared};
 use hooklane_types::{EndpointId, EventId, UnixMillis};
 use tokio_postgres::types::Type;
 
-use super::{PostgresHistory, forget, lists};
+use super::{PostgresHistory, forget, lists, read};
 use crate::catalog::Direction;
 use crate::history::{AttemptsOf, History};
 use crate::postgres::PostgresSettings;
 
-#[tokio::test]
-async fn every_list_walks_along_an_index_and_sorts_nothing() {
-    // Goal: a page costs its rows, however long the list is. Method: PostgreSQL says for each statement how it would be carried out, over several
-    // days that have nothing yet: its worst guess.
+/// A history with several days that have nothing yet: PostgreSQL's worst guesses are about them.
+async fn fresh() -> (Database, PostgresHistory) {
     let database = shared().await.unwrap().database().await.unwrap();
     let settings = PostgresSettings::parse(database.url()).unwrap();
     let history = PostgresHistory::open(&settings).await.unwrap();
@@ -34,6 +33,61 @@ async fn every_list_walks_along_an_index_and_sorts_nothing() {
         });
         history.record([event].into(), now).await.unwrap();
     }
+    (database, history)
+}
+
+/// How PostgreSQL would carry a statement out.
+async fn plan(client: &Client, sql: &str) -> String {
+    client
+        .batch_execute(&format!("PREPARE it AS {sql}"))
+        .await
+        .unwrap();
+    let types: Vec<Type> = client.prepare(sql).await.unwrap().params().to_vec();
+    let nulls = vec!["NULL"; types.len()].join(", ");
+    let explained = client
+        .query(&format!("EXPLAIN EXECUTE it({nulls})"), &[])
+        .await
+        .unwrap();
+    client.batch_execute("DEALLOCATE it").await.unwrap();
+    let steps: Vec<String> = explained.iter().map(|row| row.get(0)).collect();
+    steps.join("\n")
+}
+
+/// Of the indexes that a plan names.
+fn indexes(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines()
+        .filter_map(|line| line.split_once(" using ")?.1.split(' ').next())
+}
+
+#[tokio::test]
+async fn a_row_is_looked_up_along_the_primary_key_whatever_is_known_of_a_day() {
+    // Goal: what is recorded costs the same however much the day has already. Along another index each look-up would walk through all of it.
+    let (_database, history) = fresh().await;
+    let client = history.connections.get().await.unwrap();
+    for sql in [
+        read::events_sql("="),
+        read::events_sql("<>"),
+        read::attempts_sql(),
+        read::standings_sql(),
+        lists::event_sql(),
+        lists::attempt_sql(),
+        lists::payloads_sql(),
+        lists::answers_sql(),
+    ] {
+        let plan = plan(&client, &sql).await;
+        let found: Vec<&str> = indexes(&plan).collect();
+        assert!(
+            !found.is_empty() && found.iter().all(|index| index.ends_with("_pkey")),
+            "{plan}\nfor {sql}"
+        );
+        assert!(!plan.contains("Seq Scan"), "{plan}\nfor {sql}");
+    }
+}
+
+#[tokio::test]
+async fn every_list_walks_along_an_index_and_sorts_nothing() {
+    // Goal: a page costs its rows, however long the list is. Method: PostgreSQL says for each statement how it would be carried out.
+    let (_database, history) = fresh().await;
     let event = AttemptsOf::Event(EventId::parse("msg_1").unwrap(), None);
     let endpoint = AttemptsOf::Endpoint(EndpointId::parse("ep_1").unwrap());
     let mut expected = vec![
@@ -71,20 +125,11 @@ async fn every_list_walks_along_an_index_and_sorts_nothing() {
         ]);
     }
     let client = history.connections.get().await.unwrap();
-    for (n, (sql, index)) in expected.into_iter().enumerate() {
-        client
-            .batch_execute(&format!("PREPARE list_{n} AS {sql}"))
-            .await
-            .unwrap();
-        let types: Vec<Type> = client.prepare(&sql).await.unwrap().params().to_vec();
-        let nulls = vec!["NULL"; types.len()].join(", ");
-        let explained = client
-            .query(&format!("EXPLAIN EXECUTE list_{n}({nulls})"), &[])
-            .await
-            .unwrap();
-        let steps: Vec<String> = explained.iter().map(|row| row.get(0)).collect();
-        let plan = steps.join("\n");
+    for (sql, index) in expected {
+        let plan = plan(&client, &sql).await;
         assert!(plan.contains(index), "{plan}\nfor {sql}");
+        let is_right = |found: &str| found.contains(index) || found.ends_with("_pkey");
+        assert!(indexes(&plan).all(is_right), "{plan}\nfor {sql}");
         assert!(plan.contains("Merge Append"), "{plan}\nfor {sql}");
         for bad in ["Seq Scan", "Sort  ", "Hash Join", "Merge Join", "Bitmap"] {
             assert!(!plan.contains(bad), "{plan}\nfor {sql}");

@@ -1,21 +1,16 @@
 //! Records become rows: what is known is read, the batch is added to it, and what is another now is written.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::{Client, Transaction};
 use hooklane_types::{AttemptOutcome, Channel, UnixMillis};
-use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
-use super::batch::{Batch, EventName, Known, Standing, name_of};
-use super::days::{self, Days};
-use super::rows::{self, number, status_number, wrong};
-use crate::history::merge::ContentRank;
+use super::batch::Batch;
+use super::days;
+use super::read::{self, Values, event_columns};
+use super::rows::{status_number, wrong};
 use crate::history::{ANSWER_BYTES_MAX, Decision, Record, Recorded, Refused, StatusClass, Trigger, checked};
 use crate::postgres::error::Fault;
-
-type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Writes a part of a batch, that begins at this index of it, in one transaction.
 pub(super) async fn record(
@@ -41,11 +36,11 @@ pub(super) async fn record(
         }
     }
     let kept: Vec<&Record> = kept.iter().map(AsRef::as_ref).collect();
-    let known = read_events(&transaction, &kept, &days).await?;
+    let known = read::events(&transaction, &kept, &days).await?;
     let mut batch = Batch::new(kept, known, |at| days.home_of(at));
-    read_attempts(&transaction, &mut batch).await?;
-    read_runs(&transaction, &mut batch).await?;
-    read_standings(&transaction, &mut batch).await?;
+    read::attempts(&transaction, &mut batch).await?;
+    read::runs(&transaction, &mut batch).await?;
+    read::standings(&transaction, &mut batch).await?;
     batch.play();
     write_events(&transaction, &batch).await?;
     write_attempts(&transaction, &batch).await?;
@@ -56,206 +51,54 @@ pub(super) async fn record(
     Ok(recorded)
 }
 
-/// What is known of the records' events. Most stand where a new one would; the others are looked for on every day.
-async fn read_events(
-    transaction: &Transaction<'_>,
-    records: &[&Record],
-    days: &Days,
-) -> Result<HashMap<(String, String), Known>, Fault> {
-    let mut missing: BTreeSet<(i32, EventName<'_>)> = records
-        .iter()
-        .map(|record| (days.home_of(record.event().2), name_of(record)))
-        .collect();
-    let mut known = HashMap::new();
-    for operator in ["=", "<>"] {
-        if missing.is_empty() {
-            break;
-        }
-        let sql = format!(
-            "SELECT e.application, e.id, e.day, e.at_ms, e.expunged, e.content_at_ms, e.fingerprint \
-             FROM unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, id) \
-             JOIN events AS e ON e.day {operator} k.day AND e.application = k.application AND e.id = k.id"
-        );
-        let (home, names): (Vec<i32>, Vec<EventName<'_>>) = missing.iter().copied().unzip();
-        let (application, id): (Vec<&str>, Vec<&str>) = names.into_iter().unzip();
-        for row in read(transaction, &sql, &[&home, &application, &id]).await? {
-            let rank = match row.try_get(5)? {
-                None => None,
-                Some(at) => Some(ContentRank {
-                    accepted_at: UnixMillis(at),
-                    fingerprint: row.try_get(6)?,
-                }),
-            };
-            let event = Known {
-                day: row.try_get(2)?,
-                at: UnixMillis(row.try_get(3)?),
-                is_expunged: row.try_get(4)?,
-                rank,
-            };
-            known.insert((row.try_get(0)?, row.try_get(1)?), event);
-        }
-        let is_known = |name: &EventName<'_>| known.contains_key(&(name.0.to_owned(), name.1.to_owned()));
-        missing.retain(|(_, name)| !is_known(name));
-    }
-    Ok(known)
-}
-
-/// The columns that name an event, for rows of which each has its event's place.
-fn event_columns<'a>(
-    batch: &Batch<'a>,
-    of: impl Iterator<Item = usize>,
-) -> (Vec<i32>, Vec<&'a str>, Vec<&'a str>) {
-    let (mut day, mut application, mut event) = (Vec::new(), Vec::new(), Vec::new());
-    for at in of {
-        let state = &batch.events[at];
-        day.push(state.known.day);
-        application.push(state.name.0);
-        event.push(state.name.1);
-    }
-    (day, application, event)
-}
-
-async fn read_attempts(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let named: Vec<(usize, &str)> = batch.named_attempts().collect();
-    // Of an event that was unknown there is nothing.
-    let named: Vec<_> = named
-        .into_iter()
-        .filter(|(event, _)| batch.events[*event].was_at.is_some())
-        .collect();
-    if named.is_empty() {
-        return Ok(());
-    }
-    let (day, application, event) = event_columns(batch, named.iter().map(|(event, _)| *event));
-    let id: Vec<&str> = named.iter().map(|(_, id)| *id).collect();
-    let sql = "SELECT k.n FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(day, application, event, id, n) \
-               JOIN attempts AS a ON a.day = k.day AND a.application = k.application AND a.event = k.event AND a.id = k.id";
-    for row in read(transaction, sql, &[&day, &application, &event, &id]).await? {
-        batch.seen.insert(named[place(&row)?]);
-    }
-    Ok(())
-}
-
-async fn read_runs(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let names: Vec<_> = batch
-        .runs
-        .keys()
-        .filter(|name| batch.events[name.event].was_at.is_some())
-        .copied()
-        .collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let (day, application, event) = event_columns(batch, names.iter().map(|name| name.event));
-    let endpoint: Vec<&str> = names.iter().map(|name| name.endpoint).collect();
-    let run: Vec<i64> = names.iter().map(|name| i64::from(name.run)).collect();
-    let sql = format!(
-        "SELECT k.n, d.target, {} FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-         WITH ORDINALITY AS k(day, application, event, endpoint, run, n) \
-         JOIN deliveries AS d ON d.day = k.day AND d.application = k.application AND d.event = k.event AND d.endpoint = k.endpoint AND d.run = k.run",
-        rows::RUN
-    );
-    for row in read(transaction, &sql, &[&day, &application, &event, &endpoint, &run]).await? {
-        let target = number(row.try_get::<_, i32>(1)?)?;
-        let targets = batch.runs.entry(names[place(&row)?]).or_default();
-        targets.0.insert(target, (rows::run(&row, 2)?, false));
-    }
-    Ok(())
-}
-
-async fn read_standings(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let places: BTreeSet<(usize, &str)> = batch
-        .runs
-        .keys()
-        .map(|name| (name.event, name.endpoint))
-        .filter(|(event, _)| batch.events[*event].was_at.is_some())
-        .collect();
-    if places.is_empty() {
-        return Ok(());
-    }
-    let places: Vec<(usize, &str)> = places.into_iter().collect();
-    let (day, application, event) = event_columns(batch, places.iter().map(|(event, _)| *event));
-    let endpoint: Vec<&str> = places.iter().map(|(_, endpoint)| *endpoint).collect();
-    let sql = "SELECT k.n, d.run, d.status, d.next_at_ms FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) \
-               WITH ORDINALITY AS k(day, application, event, endpoint, n) \
-               JOIN destinations AS d ON d.day = k.day AND d.application = k.application AND d.event = k.event AND d.endpoint = k.endpoint";
-    for row in read(transaction, sql, &[&day, &application, &event, &endpoint]).await? {
-        let standing = Standing {
-            run: number(row.try_get::<_, i64>(1)?)?,
-            status: rows::status(&row, 2)?,
-            next: row.try_get::<_, Option<i64>>(3)?.map(UnixMillis),
-        };
-        batch.standings.insert(places[place(&row)?], standing);
-    }
-    Ok(())
-}
-
+/// No statement looks a row up that it changes: an insertion finds what is there already along the primary key.
 async fn write_events(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
-    let (mut stubs, mut new, mut filled, mut earlier) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut contents, mut times, mut earlier) = (Vec::new(), Vec::new(), Vec::new());
     for (at, event) in batch.events.iter().enumerate() {
-        match (event.was_at, event.content) {
-            (None, None) => stubs.push(at),
-            (None, Some(_)) => new.push(at),
-            (Some(_), Some(_)) => filled.push(at),
-            (Some(_), None) => {}
+        let is_earlier = event.was_at.is_some_and(|was_at| event.known.at < was_at);
+        if event.content.is_some() {
+            contents.push(at);
         }
-        if event.was_at.is_some_and(|was_at| event.known.at < was_at) {
+        let is_stub = event.was_at.is_none() && event.content.is_none();
+        if is_earlier || is_stub {
+            times.push(at);
+        }
+        if is_earlier {
             earlier.push(at);
         }
     }
-    if !stubs.is_empty() {
-        let (day, application, id) = event_columns(batch, stubs.iter().copied());
-        let at_ms = times(batch, &stubs);
+    write_contents(transaction, batch, &contents).await?;
+    if !times.is_empty() {
+        let (day, application, id) = event_columns(batch, times.iter().copied());
+        let at_ms = times_of(batch, &times);
         let sql = "INSERT INTO events (day, application, id, at_ms, expunged) SELECT day, application, id, at_ms, false \
-                   FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, id, at_ms)";
+                   FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, id, at_ms) \
+                   ON CONFLICT (application, id, day) DO UPDATE SET at_ms = excluded.at_ms";
         write(transaction, sql, &[&day, &application, &id, &at_ms]).await?;
     }
-    let insert = "INSERT INTO events (day, application, id, at_ms, expunged, content_at_ms, fingerprint, producer_id, event_type, channels, \
-                  content_type, traceparent, headers, payload) \
-                  SELECT day, application, id, at_ms, false, content_at_ms, fingerprint, producer_id, event_type, channels, content_type, \
-                  traceparent, headers, payload FROM";
-    write_contents(transaction, batch, &new, insert, "").await?;
-    let update = "UPDATE events AS e SET content_at_ms = k.content_at_ms, fingerprint = k.fingerprint, producer_id = k.producer_id, \
-                  event_type = k.event_type, channels = k.channels, content_type = k.content_type, traceparent = k.traceparent, \
-                  headers = k.headers, payload = k.payload FROM";
-    let which = "WHERE e.day = k.day AND e.application = k.application AND e.id = k.id";
-    write_contents(transaction, batch, &filled, update, which).await?;
     if !earlier.is_empty() {
-        let (day, application, id) = event_columns(batch, earlier.iter().copied());
-        let at_ms = times(batch, &earlier);
-        let keys =
-            "unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, id, at_ms)";
-        for (table, column, event) in [
-            ("events", "at_ms", "id"),
-            ("destinations", "event_at_ms", "event"),
-        ] {
-            let sql = format!(
-                "UPDATE {table} AS t SET {column} = k.at_ms FROM {keys} \
-                 WHERE t.day = k.day AND t.application = k.application AND t.{event} = k.id"
-            );
-            write(transaction, &sql, &[&day, &application, &id, &at_ms]).await?;
-        }
+        let (day, application, event) = event_columns(batch, earlier.iter().copied());
+        let at_ms = times_of(batch, &earlier);
+        let sql = "UPDATE destinations AS d SET event_at_ms = k.at_ms \
+                   FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, event, at_ms) \
+                   WHERE d.day = k.day AND d.application = k.application AND d.event = k.event";
+        write(transaction, sql, &[&day, &application, &event, &at_ms]).await?;
     }
     Ok(())
 }
 
-fn times(batch: &Batch<'_>, of: &[usize]) -> Vec<i64> {
+fn times_of(batch: &Batch<'_>, of: &[usize]) -> Vec<i64> {
     of.iter().map(|at| batch.events[*at].known.at.0).collect()
 }
 
-async fn write_contents(
-    transaction: &Transaction<'_>,
-    batch: &Batch<'_>,
-    of: &[usize],
-    what: &str,
-    which: &str,
-) -> Result<(), Fault> {
+async fn write_contents(transaction: &Transaction<'_>, batch: &Batch<'_>, of: &[usize]) -> Result<(), Fault> {
     let events = || of.iter().map(|at| &batch.events[*at]);
     let contents = || events().filter_map(|event| event.content);
     if of.is_empty() {
         return Ok(());
     }
     let (day, application, id) = event_columns(batch, of.iter().copied());
-    let at_ms = times(batch, of);
+    let at_ms = times_of(batch, of);
     let (content_at_ms, fingerprint): (Vec<i64>, Vec<i64>) = events()
         .filter_map(|event| event.known.rank)
         .map(|rank| (rank.accepted_at.0, rank.fingerprint))
@@ -275,10 +118,14 @@ async fn write_contents(
         .filter_map(|event| Some((event.known.is_expunged, event.content?)))
         .map(|(is_expunged, content)| (!is_expunged).then_some(&content.payload[..]))
         .collect();
+    let columns = "content_at_ms, fingerprint, producer_id, event_type, channels, content_type, traceparent, headers, payload";
     let sql = format!(
-        "{what} unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], \
-         $10::text[], $11::text[], $12::text[], $13::bytea[]) AS k(day, application, id, at_ms, content_at_ms, fingerprint, producer_id, \
-         event_type, channels, content_type, traceparent, headers, payload) {which}"
+        "INSERT INTO events (day, application, id, at_ms, expunged, {columns}) SELECT day, application, id, at_ms, false, {columns} \
+         FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], \
+         $10::text[], $11::text[], $12::text[], $13::bytea[]) AS k(day, application, id, at_ms, {columns}) \
+         ON CONFLICT (application, id, day) DO UPDATE SET content_at_ms = excluded.content_at_ms, fingerprint = excluded.fingerprint, \
+         producer_id = excluded.producer_id, event_type = excluded.event_type, channels = excluded.channels, \
+         content_type = excluded.content_type, traceparent = excluded.traceparent, headers = excluded.headers, payload = excluded.payload"
     );
     let values: Values<'_> = &[
         &day,
@@ -482,18 +329,8 @@ async fn write_standings(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Re
     write(transaction, &sql, values).await
 }
 
-async fn read(transaction: &Transaction<'_>, sql: &str, values: Values<'_>) -> Result<Vec<Row>, Fault> {
-    let sql = transaction.prepare_cached(sql).await?;
-    Ok(transaction.query(&sql, values).await?)
-}
-
 async fn write(transaction: &Transaction<'_>, sql: &str, values: Values<'_>) -> Result<(), Fault> {
     let sql = transaction.prepare_cached(sql).await?;
     transaction.execute(&sql, values).await?;
     Ok(())
-}
-
-/// The row's first column is a place, from 1.
-fn place(row: &Row) -> Result<usize, Fault> {
-    Ok(number::<i64, usize>(row.try_get(0)?)?.saturating_sub(1))
 }
