@@ -6,3 +6,4 @@ pub mod ladder;
 pub mod pacing;
 pub mod retry;
 pub mod retry_after;
+pub mod throttle;

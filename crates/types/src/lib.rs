@@ -17,6 +17,7 @@ pub mod record;
 pub mod registry;
 pub mod retry;
 mod sequence;
+pub mod throttle;
 pub mod time;
 pub mod traceparent;
 
@@ -36,4 +37,5 @@ pub use message::{Fault, FaultReason, Origin, Original, Properties, RawMessage, 
 pub use record::Record;
 pub use registry::{Owned, Registry, RegistryError};
 pub use retry::{RetryPolicy, RetryPolicyError};
+pub use throttle::{ThrottleRate, ThrottleRateError};
 pub use time::UnixMillis;
