@@ -353,7 +353,13 @@ async fn what_is_not_understood_is_refused_by_its_name(store: Store) -> Result<(
     let token = stage.token(&[]).await?;
     for (method, path, body, field) in [
         ("POST", "/app", json!({"name": "x", "colour": "red"}), "colour"),
-        ("POST", "/app", json!({"name": "x", "rateLimit": 5}), "rateLimit"),
+        ("POST", "/app", json!({"name": "x", "rateLimit": 0}), "rateLimit"),
+        (
+            "POST",
+            "/app",
+            json!({"name": "x", "throttleRate": 5, "rateLimit": 6}),
+            "rateLimit",
+        ),
         ("POST", "/app", json!({"name": 5}), "name"),
         (
             "POST",

@@ -46,7 +46,14 @@ refused(404, lambda: svix.application.get("new"))
 refused(404, lambda: svix.application.delete("new"))
 invalid("uid", lambda: svix.application.create(ApplicationIn(name="a", uid="with space")))
 invalid("name", lambda: svix.application.create(ApplicationIn(name="")))
-invalid("throttleRate", lambda: svix.application.create(ApplicationIn(name="a", throttle_rate=5)))
+limited = svix.application.create(ApplicationIn(name="a", uid="limited", throttle_rate=5))
+assert limited.throttle_rate == 5 and svix.application.get("limited").throttle_rate == 5, limited
+assert svix.application.patch("limited", ApplicationPatch(name="b")).throttle_rate == 5
+assert svix.application.patch("limited", ApplicationPatch(throttle_rate=65535)).throttle_rate == 65535
+assert svix.application.patch("limited", ApplicationPatch(throttle_rate=None)).throttle_rate is None
+svix.application.delete("limited")
+for wrong in (0, 65536, -1):
+    invalid("throttleRate", lambda: svix.application.create(ApplicationIn(name="a", throttle_rate=wrong)))
 refused(401, lambda: Svix("wrong", SvixOptions(server_url=url)).application.list())
 
 # Pages, there and back.
@@ -77,6 +84,12 @@ assert patched.disabled and patched.channels == ["eu"] and patched.event_types =
 replaced = svix.endpoint.upsert("acme", "orders", EndpointUpsertIn(url=receiver, uid="orders"))
 assert not replaced.disabled and replaced.channels is None and replaced.event_types is None, replaced
 assert svix.endpoint.upsert("acme", "second", EndpointUpsertIn(url=receiver, uid="second", disabled=True)).uid == "second"
+limited = svix.endpoint.upsert("acme", "second", EndpointUpsertIn(url=receiver, uid="second", disabled=True, throttle_rate=7))
+assert limited.throttle_rate == 7 and svix.endpoint.get("acme", "second").throttle_rate == 7, limited
+assert svix.endpoint.patch("acme", "second", EndpointPatch(description="x")).throttle_rate == 7
+assert svix.endpoint.patch("acme", "second", EndpointPatch(throttle_rate=8)).throttle_rate == 8
+invalid("throttleRate", lambda: svix.endpoint.patch("acme", "second", EndpointPatch(throttle_rate=0)))
+assert svix.endpoint.upsert("acme", "second", EndpointUpsertIn(url=receiver, uid="second", disabled=True)).throttle_rate is None
 svix.endpoint.delete("acme", "second")
 refused(404, lambda: svix.endpoint.get("acme", "second"))
 for wrong in ("ftp://example.com", "https://user@example.com/", "example.com"):

@@ -20,8 +20,9 @@ use crate::operation::{Need, Operation};
 use crate::patch::{Field, not_null};
 use crate::path::Path;
 use crate::query::Query;
+use crate::rate::{self, Rate};
 use crate::state::{Api, Read};
-use crate::text::{Metadata, Name, NotHonoured, Uid, time};
+use crate::text::{Metadata, Name, Uid, time};
 
 /// `ApplicationIn`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -33,10 +34,11 @@ pub(crate) struct ApplicationIn {
     uid: Option<Uid>,
     #[serde(default)]
     metadata: Metadata,
-    #[serde(default, rename = "throttleRate")]
-    _throttle_rate: NotHonoured,
-    #[serde(default, rename = "rateLimit")]
-    _rate_limit: NotHonoured,
+    #[serde(default)]
+    throttle_rate: Option<Rate>,
+    /// What older clients call `throttleRate`.
+    #[serde(default)]
+    rate_limit: Option<Rate>,
 }
 
 /// `ApplicationPatch`.
@@ -52,10 +54,11 @@ pub(crate) struct ApplicationPatch {
     #[serde(default, deserialize_with = "not_null")]
     #[schemars(with = "Metadata")]
     metadata: Option<Metadata>,
-    #[serde(default, rename = "throttleRate")]
-    _throttle_rate: NotHonoured,
-    #[serde(default, rename = "rateLimit")]
-    _rate_limit: NotHonoured,
+    #[serde(default)]
+    throttle_rate: Field<Rate>,
+    /// What older clients call `throttleRate`.
+    #[serde(default)]
+    rate_limit: Field<Rate>,
 }
 
 /// `ApplicationOut`.
@@ -79,7 +82,7 @@ impl From<Read<items::Application>> for ApplicationOut {
             uid: read.document.uid,
             name: read.item.name,
             metadata: read.item.metadata,
-            throttle_rate: None,
+            throttle_rate: read.item.throttle_rate.map(Into::into),
             created_at: time(read.document.created_at),
             updated_at: time(read.document.updated_at),
         }
@@ -87,12 +90,14 @@ impl From<Read<items::Application>> for ApplicationOut {
 }
 
 impl ApplicationIn {
-    fn into_parts(self) -> (Option<String>, items::Application) {
+    fn into_parts(self) -> Result<(Option<String>, items::Application), Refusal> {
+        let throttle_rate = rate::one(self.throttle_rate, self.rate_limit)?;
         let item = items::Application {
             name: self.name.into_text(),
             metadata: self.metadata.into(),
+            throttle_rate: throttle_rate.map(Into::into),
         };
-        (self.uid.map(Into::into), item)
+        Ok((self.uid.map(Into::into), item))
     }
 }
 
@@ -173,8 +178,8 @@ async fn create(
 ) -> Answer {
     let get_if_exists = query.flag("get_if_exists");
     query.finish()?;
-    let uid: Option<String> = body.uid.clone().map(Into::into);
-    match (add(&api, &organisation, body).await, uid) {
+    let (uid, item) = body.into_parts()?;
+    match (add(&api, &organisation, uid.clone(), item).await, uid) {
         (Err(CatalogError::UidTaken), Some(uid)) if get_if_exists => {
             let found = api.read::<items::Application>(Kind::Application, &organisation, &uid);
             Ok((StatusCode::OK, Out(found.await?.into())))
@@ -186,9 +191,9 @@ async fn create(
 async fn add(
     api: &Api,
     organisation: &str,
-    body: ApplicationIn,
+    uid: Option<String>,
+    item: items::Application,
 ) -> Result<Read<items::Application>, CatalogError> {
-    let (uid, item) = body.into_parts();
     let address = Address {
         kind: Kind::Application,
         scope: organisation.to_owned(),
@@ -210,7 +215,8 @@ pub(crate) async fn named(
         return Err(wrong("this is another uid than the path's"));
     }
     body.uid = Some(uid);
-    Ok(add(api, organisation, body).await?.document.address.id)
+    let (uid, item) = body.into_parts()?;
+    Ok(add(api, organisation, uid, item).await?.document.address.id)
 }
 
 async fn get(
@@ -233,7 +239,7 @@ async fn put(
     Json(body): Json<ApplicationIn>,
 ) -> Answer {
     query.finish()?;
-    let (uid, item) = body.clone().into_parts();
+    let (uid, item) = body.into_parts()?;
     let changed = api.change(Kind::Application, &organisation, &application, |_, at, there| {
         *at = uid.clone();
         *there = item.clone();
@@ -241,7 +247,7 @@ async fn put(
     });
     match changed.await {
         Err(Refusal::NotFound) => {
-            let added = add(&api, &organisation, body).await?;
+            let added = add(&api, &organisation, uid, item).await?;
             Ok((StatusCode::CREATED, Out(added.into())))
         }
         changed => Ok((StatusCode::OK, Out(changed?.into()))),
@@ -256,6 +262,7 @@ async fn patch(
     Json(body): Json<ApplicationPatch>,
 ) -> Result<Out<ApplicationOut>, Refusal> {
     query.finish()?;
+    let throttle_rate = rate::one_field(body.throttle_rate.clone(), body.rate_limit.clone())?;
     let changed = api.change(
         Kind::Application,
         &organisation,
@@ -269,6 +276,7 @@ async fn patch(
             if let Some(metadata) = body.metadata {
                 item.metadata = metadata.into();
             }
+            item.throttle_rate = throttle_rate.clone().or(item.throttle_rate);
             Ok(())
         },
     );

@@ -22,6 +22,7 @@ mod patch;
 mod path;
 mod portal;
 mod query;
+mod rate;
 mod state;
 mod text;
 

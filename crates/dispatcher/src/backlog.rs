@@ -1,5 +1,5 @@
 //! Looks at the depths of the queues every few seconds: for the metrics, and to stop taking new events while the inner
-//! backlog is over its bound, so that `events` fills and producers are told.
+//! backlog is over its bound, so that `events` fills and producers are told. And at their consumers: how many dispatchers there are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ const RESUME_UNDER: u64 = 80;
 const DELAY_LABEL: &str = "delay";
 /// The queues that are paused.
 const PAUSED: [Queue; 2] = [Queue::Events, Queue::Ordered];
+/// Every dispatcher consumes these; while the inner backlog is over its bound, the last alone.
+const OF_DISPATCHERS: [Queue; 3] = [Queue::Events, Queue::Ordered, Queue::Deliveries];
 
 /// Looks until it is aborted.
 pub(crate) async fn run(core: Arc<Core>, pause: watch::Sender<bool>) {
@@ -42,11 +44,16 @@ fn measure(core: &Core) {
 }
 
 async fn look(core: &Core, pause: &watch::Sender<bool>) {
+    let began_ms = core.clock.monotonic_ms();
+    let mut consumers = None;
     for queue in Queue::ALL {
         match core.broker.depth(queue).await {
             Ok(depth) => {
                 core.metrics
                     .set(Metric::QueueDepth, &[queue.name()], depth.messages as f64);
+                if OF_DISPATCHERS.contains(&queue) {
+                    consumers = consumers.max(Some(depth.consumers));
+                }
                 if queue == Queue::Deliveries {
                     judge(core, pause, depth);
                 }
@@ -55,6 +62,9 @@ async fn look(core: &Core, pause: &watch::Sender<bool>) {
                 tracing::debug!(queue = queue.name(), %error, "the queue's depth cannot be looked at")
             }
         }
+    }
+    if let Some(consumers) = consumers {
+        core.dispatchers.looked(began_ms, consumers);
     }
     match core.broker.delay_depths().await {
         Ok(levels) => {

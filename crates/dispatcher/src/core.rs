@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::claims::Guard;
 use crate::clock::Clock;
+use crate::dispatchers::Dispatchers;
 use crate::endpoints::{Endpoints, Moment};
 use crate::run::Ports;
 use crate::settings::{DispatcherSettings, Shutdown};
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) claims: Guard,
     pub(crate) endpoints: Endpoints,
+    pub(crate) dispatchers: Dispatchers,
     pub(crate) unknown: Unknown,
     pub(crate) settle: Settle,
     /// Faults with large bodies that may be written at once.
@@ -52,6 +54,7 @@ impl Core {
             clock: Clock::new(),
             claims: Guard::new(claims, metrics.clone()),
             endpoints: Endpoints::new(metrics.clone()),
+            dispatchers: Dispatchers::new(settings.is_alone),
             unknown: Unknown::default(),
             settle: Settle::new(broker.clone(), records, settings.publish_timeout),
             large_faults: Semaphore::new(LARGE_FAULTS_MAX),

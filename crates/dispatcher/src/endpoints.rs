@@ -3,17 +3,20 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hooklane_policy::health::{AttemptToken, Health};
 use hooklane_policy::pacing::{Pacer, Reservation, Room};
+use hooklane_policy::throttle::Visitor;
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::control::{EndpointCondition, EndpointStatus};
 use hooklane_types::{Endpoint, EndpointId, Registry, UnixMillis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::dispatchers::Known;
 use crate::labels::{self, Labels};
+use crate::throttle::{ApplicationLimits, Limits, Turnstile};
 
 /// Deliveries wait in memory for an attempt of their endpoint to end when that is to be expected within this time, in
 /// milliseconds; what would wait longer parks. An endpoint that gets more than it can take holds its share of the process's
@@ -35,6 +38,8 @@ pub(crate) struct Moment {
 pub(crate) enum Standing {
     /// Serve it; where no attempt may begin all the same: it is over its limit.
     Well,
+    /// It, or its application, is over its limit of attempts a second.
+    Throttled,
     /// It answered 410.
     Gone,
     /// It asked for a pause.
@@ -59,6 +64,8 @@ pub(crate) struct EndpointState {
     /// The endpoint left the registry: its label is forgotten, and an attempt that ends later must not bring it back.
     removed: AtomicBool,
     waiting: Arc<Semaphore>,
+    /// Made when it is limited first.
+    turnstile: OnceLock<Arc<Turnstile>>,
     state: Mutex<State>,
 }
 
@@ -108,11 +115,13 @@ impl State {
 }
 
 impl EndpointState {
-    fn new(label: Arc<str>, slots_max: u32) -> EndpointState {
+    fn new(label: Arc<str>, endpoint: &Endpoint) -> EndpointState {
+        let slots_max = endpoint.max_in_flight;
         EndpointState {
             label,
             removed: AtomicBool::new(false),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            turnstile: OnceLock::new(),
             state: Mutex::new(State {
                 health: Health::new(),
                 pacer: Pacer::new(),
@@ -134,26 +143,51 @@ impl EndpointState {
         }
     }
 
-    /// A free place for an attempt at an endpoint that is well, waited for where that is to be expected soon. What was heard of
-    /// the endpoint meanwhile holds: no attempt begins after a 410, a pause or an attempt that hangs.
+    /// A free place for an attempt at an endpoint that is well, and its turn under the limits of attempts a second, waited for
+    /// where that is to be expected soon. What was heard of the endpoint meanwhile holds: no attempt begins after a 410, a pause
+    /// or an attempt that hangs.
     ///
     /// # Errors
-    /// How it stands when no attempt may begin; [`Standing::Well`] means over its limit.
+    /// How it stands when no attempt may begin; [`Standing::Well`] means over its limit of attempts at once.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        moment: impl Fn() -> Moment,
+        limits: &Limits,
+        moment: impl Fn() -> Moment + Copy,
         wait_max: Duration,
     ) -> Result<Slot, Standing> {
         let (slots, waiting_max) = {
             let mut state = self.lock();
             let now = moment();
             state.must_be_well(endpoint, now)?;
-            if let Ok(permit) = state.slots.clone().try_acquire_owned() {
-                return Ok(self.begin(&mut state, permit, now));
+            if !limits.let_in(now) {
+                return Err(Standing::Throttled);
             }
-            (state.slots.clone(), waiting_max(&state) as usize)
+            match state.slots.clone().try_acquire_owned() {
+                Ok(permit) if limits.is_empty() => return Ok(self.begin(&mut state, permit, now)),
+                Ok(permit) => (Ok(permit), 0),
+                Err(_) => (Err(state.slots.clone()), waiting_max(&state) as usize),
+            }
         };
+        let permit = match slots {
+            Ok(permit) => permit,
+            Err(slots) => self.wait_for_place(slots, waiting_max, wait_max).await?,
+        };
+        // Last of all waits: an attempt whose turn came later than it asked must not begin together with the next one's.
+        let turn = limits.pass(moment, wait_max).await;
+        turn.map_err(|_| Standing::Throttled)?;
+        let mut state = self.lock();
+        let now = moment();
+        state.must_be_well(endpoint, now)?;
+        Ok(self.begin(&mut state, permit, now))
+    }
+
+    async fn wait_for_place(
+        &self,
+        slots: Arc<Semaphore>,
+        waiting_max: usize,
+        wait_max: Duration,
+    ) -> Result<OwnedSemaphorePermit, Standing> {
         if WAITING_MAX - self.waiting.available_permits() >= waiting_max {
             return Err(Standing::Well);
         }
@@ -163,10 +197,7 @@ impl EndpointState {
             return Err(Standing::Well);
         };
         drop(waiting);
-        let mut state = self.lock();
-        let now = moment();
-        state.must_be_well(endpoint, now)?;
-        Ok(self.begin(&mut state, permit, now))
+        Ok(permit)
     }
 
     fn begin(self: &Arc<Self>, state: &mut State, permit: OwnedSemaphorePermit, now: Moment) -> Slot {
@@ -175,6 +206,10 @@ impl EndpointState {
             token: Some(state.health.begin(now.monotonic_ms)),
             _permit: permit,
         }
+    }
+
+    fn turnstile(&self) -> Arc<Turnstile> {
+        self.turnstile.get_or_init(Arc::default).clone()
     }
 
     /// The endpoint's next free slot for a delivery that parks; `free_from_ms` on the monotonic clock.
@@ -221,7 +256,7 @@ impl EndpointState {
             Err(Standing::Gone) => EndpointCondition::Gone,
             Err(Standing::Paused { .. }) => EndpointCondition::Paused,
             Err(Standing::Sick { .. }) => EndpointCondition::Sick,
-            Err(Standing::Well) | Ok(()) => EndpointCondition::Ok,
+            Err(Standing::Well | Standing::Throttled) | Ok(()) => EndpointCondition::Ok,
         };
         EndpointStatus {
             id: endpoint.id.clone(),
@@ -257,6 +292,7 @@ fn waiting_max(state: &State) -> u32 {
 /// The soft state of all endpoints that this process has had to do with.
 pub(crate) struct Endpoints {
     labels: Labels,
+    applications: ApplicationLimits,
     states: Mutex<HashMap<EndpointId, Arc<EndpointState>>>,
 }
 
@@ -264,6 +300,7 @@ impl Endpoints {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Endpoints {
         Endpoints {
             labels: Labels::new(metrics),
+            applications: ApplicationLimits::default(),
             states: Mutex::new(HashMap::new()),
         }
     }
@@ -274,16 +311,33 @@ impl Endpoints {
         if let Some(state) = states.get(&endpoint.id) {
             return state.clone();
         }
-        let state = Arc::new(EndpointState::new(
-            self.labels.label(&endpoint.id),
-            endpoint.max_in_flight,
-        ));
+        let state = Arc::new(EndpointState::new(self.labels.label(&endpoint.id), endpoint));
         states.insert(endpoint.id.clone(), state.clone());
         state
     }
 
+    /// The limits of attempts a second that hold for a delivery to an endpoint.
+    pub(crate) fn limits(
+        &self,
+        endpoint: &Endpoint,
+        registry: &Registry,
+        known: impl FnOnce() -> Known,
+        visitor: Visitor,
+    ) -> Limits {
+        let application = registry.throttle_rate(&endpoint.application);
+        if endpoint.throttle_rate.is_none() && application.is_none() {
+            return Limits::none();
+        }
+        let own = endpoint
+            .throttle_rate
+            .map(|rate| (rate, self.of(endpoint).turnstile()));
+        let application = application.map(|rate| (rate, self.applications.of(&endpoint.application)));
+        Limits::of(own.into_iter().chain(application), known(), visitor)
+    }
+
     /// Another registry is in force: endpoints that left are forgotten, the others configured anew.
     pub(crate) fn follow(&self, registry: &Registry) {
+        self.applications.follow(registry);
         let mut states = self.lock();
         states.retain(|id, state| match registry.endpoint(id) {
             Some(endpoint) => {

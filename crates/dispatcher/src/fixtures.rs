@@ -25,6 +25,7 @@ pub(crate) fn endpoint(id: &str, url: &str) -> Endpoint {
         auth: None,
         tls: TlsFiles::default(),
         max_in_flight: 4,
+        throttle_rate: None,
         disabled: false,
         retry: RetryPolicy::standard(),
     }

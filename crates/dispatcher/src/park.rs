@@ -25,6 +25,8 @@ pub(crate) enum ParkReason {
     Sick,
     /// All its attempts are in flight.
     Limit,
+    /// It, or its application, gets no more attempts a second.
+    Throttled,
     /// It asked for a pause.
     Paused,
     /// It is disabled.
@@ -36,6 +38,7 @@ impl ParkReason {
         match self {
             ParkReason::Sick => "sick",
             ParkReason::Limit => "limit",
+            ParkReason::Throttled => "throttled",
             ParkReason::Paused => "paused",
             ParkReason::Disabled => "disabled",
         }
@@ -45,7 +48,7 @@ impl ParkReason {
 /// The way to the endpoint's next free slot. `standing` is why there is none now; `Well` means over the limit.
 pub(crate) fn reserve(state: &EndpointState, standing: Standing, now: Moment) -> (ParkReason, Hop) {
     let (reason, free_from_ms) = match standing {
-        Standing::Well | Standing::Gone => (ParkReason::Limit, now.monotonic_ms),
+        Standing::Well | Standing::Throttled | Standing::Gone => (ParkReason::Limit, now.monotonic_ms),
         Standing::Sick { until_ms } => (ParkReason::Sick, until_ms),
         Standing::Paused { until } => (
             ParkReason::Paused,

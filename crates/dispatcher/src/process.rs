@@ -10,9 +10,10 @@ use hooklane_types::{
 
 use crate::core::InHand;
 use crate::intake::{self, Refusal};
+use crate::progress::Progress;
 use crate::report;
 use crate::route::{self, Routing};
-use crate::serve::{self, Progress};
+use crate::serve;
 use crate::settle::{Consequence, GivenBack, Later};
 
 /// Slices of one event that are published at once: enough to fill a round trip to the broker, few enough that one event

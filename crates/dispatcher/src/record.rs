@@ -5,7 +5,7 @@ use hooklane_types::record::{Attempt, Decision, DeliveryKey, EventRef, Record, S
 use hooklane_types::{AttemptSummary, DeadReason, Endpoint, EndpointId, Event, UnixMillis};
 
 use crate::attempt::Finding;
-use crate::serve::Progress;
+use crate::progress::Progress;
 
 /// The record of an attempt; `progress` has it counted.
 pub(crate) fn attempt(

@@ -6,7 +6,8 @@ use hooklane_types::{AttemptId, DeadReason, EndpointId, Event, EventId, Fault, U
 
 use crate::attempt::Finding;
 use crate::park::ParkReason;
-use crate::serve::{self, Progress};
+use crate::progress::Progress;
+use crate::serve;
 
 /// What becomes of a delivery after an attempt, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

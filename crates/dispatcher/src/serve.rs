@@ -4,53 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hooklane_policy::retry::{self, Decision, Effect, Verdict};
+use hooklane_policy::throttle::Visitor;
 use hooklane_policy::{classify, ladder};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{
-    AttemptId, AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Delivery, Endpoint, EndpointId, Event,
-    Record, UnixMillis,
+    AttemptId, AttemptOutcome, AttemptSummary, DeadLetter, DeadReason, Endpoint, EndpointId, Event, Record,
+    UnixMillis,
 };
 
 use crate::attempt::{self, Finding};
 use crate::core::{Core, InHand};
-use crate::endpoints::{EndpointState, Slot, Standing};
+use crate::endpoints::{EndpointState, Moment, Slot, Standing};
 use crate::gone;
 use crate::operational;
 use crate::park::{self, ParkReason};
+use crate::progress::Progress;
 use crate::record;
 use crate::report::{self, Next};
 use crate::settle::{Consequence, GivenBack, Later};
+use crate::throttle::Limits;
 
 /// Longest wait for a place at the endpoint; only what is to be expected within a tenth of a second waits at all.
 const SLOT_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// How far a delivery has come.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Progress {
-    pub(crate) target: u16,
-    pub(crate) run: u32,
-    pub(crate) attempts_made: u32,
-    pub(crate) parks: u32,
-    pub(crate) deadline: Option<UnixMillis>,
-    pub(crate) history: Vec<AttemptSummary>,
-}
-
-impl Progress {
-    /// The delivery, to be published.
-    pub(crate) fn delivery(self, event: &Event, endpoint: EndpointId) -> Delivery {
-        Delivery {
-            event: event.clone(),
-            endpoints: vec![endpoint],
-            target: self.target,
-            run: self.run,
-            attempts_made: self.attempts_made,
-            parks: self.parks,
-            remaining_ms: 0,
-            deadline: self.deadline,
-            history: self.history,
-        }
-    }
-}
 
 /// Serves one endpoint up to the confirm of what follows from it.
 pub(crate) async fn serve(
@@ -62,22 +37,18 @@ pub(crate) async fn serve(
     loop {
         let permit = hand.may_attempt().await?;
         let core = hand.core;
-        let Some(endpoint) = core.registry().endpoint(id).cloned() else {
+        let now = core.moment();
+        let Some((endpoint, limits)) = look_up(core, id, progress.visitor(), now) else {
             return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
         };
-        let now = core.moment();
-        // Every run counts from its own beginning; the first one from acceptance.
-        let begun = if progress.run == 0 {
-            event.accepted_at
-        } else {
-            now.wall
-        };
-        let deadline = *progress.deadline.get_or_insert_with(|| endpoint.deadline(begun));
+        let deadline = progress.reckon(event, now.wall, |begun| {
+            endpoint.deadline(begun, !limits.is_empty())
+        });
         if now.wall > deadline {
             return give_up(hand, event, id, progress, DeadReason::Expired).await;
         }
         let state = core.endpoints.of(&endpoint);
-        match admit(hand, &endpoint, &state, progress.parks).await {
+        match admit(hand, &endpoint, (&state, &limits), progress.parks).await {
             Admission::Go(slot) => {
                 let delivery = Attempted {
                     event,
@@ -107,6 +78,15 @@ pub(crate) async fn serve(
     }
 }
 
+/// The endpoint as it is now, and its limits of attempts a second. The registry is not kept: it may be a large one.
+fn look_up(core: &Core, id: &EndpointId, visitor: Visitor, now: Moment) -> Option<(Arc<Endpoint>, Limits)> {
+    let registry = core.registry();
+    let endpoint = registry.endpoint(id)?.clone();
+    let known = || core.dispatchers.known(now.monotonic_ms);
+    let limits = core.endpoints.limits(&endpoint, &registry, known, visitor);
+    Some((endpoint, limits))
+}
+
 enum Admission {
     Go(Slot),
     Gone,
@@ -115,16 +95,28 @@ enum Admission {
     Park(ParkReason, Option<ladder::Hop>),
 }
 
-async fn admit(hand: InHand<'_>, endpoint: &Endpoint, state: &Arc<EndpointState>, parks: u32) -> Admission {
+async fn admit(
+    hand: InHand<'_>,
+    endpoint: &Endpoint,
+    (state, limits): (&Arc<EndpointState>, &Limits),
+    parks: u32,
+) -> Admission {
     let core = hand.core;
     if endpoint.disabled {
         return Admission::Park(ParkReason::Disabled, park::disabled(parks, core.clock.jitter()));
     }
-    match state.admit(endpoint, || core.moment(), SLOT_WAIT_MAX).await {
+    match state
+        .admit(endpoint, limits, || core.moment(), SLOT_WAIT_MAX)
+        .await
+    {
         Ok(slot) if hand.is_ready() => Admission::Go(slot),
         // While it waited for the place the broker stopped taking outcomes, or the process stops.
         Ok(_) => Admission::Again,
         Err(Standing::Gone) => Admission::Gone,
+        Err(Standing::Throttled) => {
+            let slot = limits.reserve(core.moment());
+            Admission::Park(ParkReason::Throttled, slot.map(|slot| slot.hop))
+        }
         Err(standing) => {
             let (reason, hop) = park::reserve(state, standing, core.moment());
             Admission::Park(reason, Some(hop))

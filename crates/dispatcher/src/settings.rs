@@ -24,6 +24,9 @@ pub struct DispatcherSettings {
     pub prefix: String,
     /// The process's name in `hooklane status`.
     pub pod: String,
+    /// No other dispatcher takes from these queues, so that limits of attempts a second are this one's alone. Otherwise each keeps
+    /// its share.
+    pub is_alone: bool,
     /// Most messages of `events` and `ordered` in work at once: first attempts.
     pub in_flight_max: usize,
     /// Most messages of `deliveries` in work at once: retries and slices.
@@ -70,6 +73,7 @@ impl Default for DispatcherSettings {
         DispatcherSettings {
             prefix: "hooklane".to_owned(),
             pod: "dispatcher".to_owned(),
+            is_alone: false,
             in_flight_max: 512,
             retries_in_flight_max: 256,
             bodies_bytes_max: 64 * 1024 * 1024,

@@ -106,6 +106,7 @@ pub(crate) async fn run(core: Arc<Core>, mut work: Work) -> Result<(), Dispatche
             });
         };
         core.metrics.count(Metric::EventsConsumed, &[work.queue.name()]);
+        core.dispatchers.took(core.clock.monotonic_ms());
         tasks.spawn(handle(
             core.clone(),
             work.budget.clone(),

@@ -74,6 +74,7 @@ impl Site {
         let item = Application {
             name: "Acme".to_owned(),
             metadata: BTreeMap::new(),
+            throttle_rate: None,
         };
         self.insert(Kind::Application, "org_a", id, uid, items::write(&item))
             .await
@@ -124,6 +125,7 @@ impl Site {
             event_types: None,
             channels: None,
             metadata: BTreeMap::new(),
+            throttle_rate: None,
             retry: None,
             signature: Signature::default(),
             sealed: secrets.seal(&self.vault, id),

@@ -10,11 +10,16 @@ use url::Url;
 use crate::filter::{Channel, TypePattern};
 use crate::id::{ApplicationId, EndpointId};
 use crate::retry::RetryPolicy;
+use crate::throttle::ThrottleRate;
 use crate::time::UnixMillis;
 
 /// The shortest life of a delivery, whatever its schedule: so that a delivery that waits for a disabled or a sick
 /// endpoint is not dead before anybody could act.
 pub const LIFETIME_MIN: Duration = Duration::from_secs(24 * 3600);
+
+/// ... where a rate limit holds: its deliveries may have to wait for those in front of them. At one message a second that is the
+/// time of 600,000.
+pub const LIFETIME_THROTTLED_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One deadline over a whole attempt, unless the endpoint has its own: what Standard Webhooks advises at least.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
@@ -51,6 +56,8 @@ pub struct Endpoint {
     pub tls: TlsFiles,
     /// Most attempts at once of one dispatcher.
     pub max_in_flight: u32,
+    /// Most attempts a second; none: no limit.
+    pub throttle_rate: Option<ThrottleRate>,
     /// Its deliveries wait.
     pub disabled: bool,
     /// When failed attempts are repeated.
@@ -72,6 +79,7 @@ impl Endpoint {
             auth: None,
             tls: TlsFiles::default(),
             max_in_flight: MAX_IN_FLIGHT_DEFAULT,
+            throttle_rate: None,
             disabled: false,
             retry: RetryPolicy::standard(),
         }
@@ -84,14 +92,20 @@ impl Endpoint {
     }
 
     /// When a delivery that began at `begun` is given up, attempted or not: the whole schedule with its jitter and the
-    /// lateness that retries may have, and a timeout for each attempt; at least [`LIFETIME_MIN`].
-    pub fn deadline(&self, begun: UnixMillis) -> UnixMillis {
+    /// lateness that retries may have, and a timeout for each attempt; at least [`LIFETIME_MIN`], or
+    /// [`LIFETIME_THROTTLED_MIN`] where a rate limit holds, its own or its application's.
+    pub fn deadline(&self, begun: UnixMillis, is_throttled: bool) -> UnixMillis {
         let longest = self.retry.longest();
         let attempts = self.retry.attempts();
         let per_attempt = self.timeout.saturating_add(LATENESS_LEAST);
         let lifetime =
             (longest + longest / LATENESS_PART).saturating_add(per_attempt.saturating_mul(attempts));
-        begun.plus(lifetime.max(LIFETIME_MIN))
+        let lifetime_min = if is_throttled {
+            LIFETIME_THROTTLED_MIN
+        } else {
+            LIFETIME_MIN
+        };
+        begun.plus(lifetime.max(lifetime_min))
     }
 }
 
@@ -113,6 +127,7 @@ impl fmt::Debug for Endpoint {
             .field("auth", &self.auth)
             .field("tls", &self.tls)
             .field("max_in_flight", &self.max_in_flight)
+            .field("throttle_rate", &self.throttle_rate)
             .field("disabled", &self.disabled)
             .field("retry", &self.retry)
             .finish()
@@ -222,7 +237,7 @@ mod tests {
 
     fn lifetime(retry: RetryPolicy) -> Duration {
         Endpoint { retry, ..endpoint() }
-            .deadline(UnixMillis(1_000))
+            .deadline(UnixMillis(1_000), false)
             .since(UnixMillis(1_000))
     }
 
@@ -244,6 +259,16 @@ mod tests {
     #[test]
     fn a_short_schedule_still_lives_for_a_day() {
         assert_eq!(lifetime(RetryPolicy::list(vec![], 0.0).unwrap()), LIFETIME_MIN);
+    }
+
+    #[test]
+    fn a_delivery_under_a_rate_limit_lives_for_a_week() {
+        let once = Endpoint {
+            retry: RetryPolicy::list(vec![], 0.0).unwrap(),
+            ..endpoint()
+        };
+        let lifetime = once.deadline(UnixMillis(0), true).since(UnixMillis(0));
+        assert_eq!(lifetime, LIFETIME_THROTTLED_MIN);
     }
 
     #[test]

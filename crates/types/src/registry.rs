@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::id::{ApplicationId, EndpointId};
+use crate::throttle::ThrottleRate;
 
 /// Why a registry can't be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,8 @@ pub struct Owned {
     pub organisation: String,
     /// Its other name, of which there is one in an organisation.
     pub uid: Option<ApplicationId>,
+    /// Most attempts a second at all its endpoints together; none: no limit.
+    pub throttle_rate: Option<ThrottleRate>,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,7 @@ struct Names {
 #[derive(Debug, Default)]
 pub struct Registry {
     applications: HashSet<ApplicationId>,
+    throttle_rates: HashMap<ApplicationId, ThrottleRate>,
     names: Names,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
     by_application: HashMap<ApplicationId, Vec<Arc<Endpoint>>>,
@@ -89,6 +93,17 @@ impl Registry {
         Ok(registry)
     }
 
+    /// With these limits of applications.
+    pub fn with_throttle_rates(
+        self,
+        throttle_rates: impl IntoIterator<Item = (ApplicationId, ThrottleRate)>,
+    ) -> Registry {
+        Registry {
+            throttle_rates: throttle_rates.into_iter().collect(),
+            ..self
+        }
+    }
+
     /// What stands here, and what belongs to organisations; `organisation` is the one that speaks where none is named. Applications
     /// that stand here are its own.
     ///
@@ -105,13 +120,16 @@ impl Registry {
             ..Names::default()
         };
         let mut ids: Vec<ApplicationId> = self.applications.iter().cloned().collect();
+        let mut throttle_rates = self.throttle_rates.clone();
         for Owned {
             id,
             organisation,
             uid,
+            throttle_rate,
         } in applications
         {
             ids.push(id.clone());
+            throttle_rates.extend(throttle_rate.map(|rate| (id.clone(), rate)));
             let owner = Owner {
                 organisation: organisation.clone(),
                 uid: uid.clone(),
@@ -123,7 +141,11 @@ impl Registry {
         }
         let here = self.by_application.values().flatten().cloned();
         let registry = Registry::shared(ids, here.chain(endpoints))?;
-        Ok(Registry { names, ..registry })
+        Ok(Registry {
+            names,
+            throttle_rates,
+            ..registry
+        })
     }
 
     /// The id of the application that is called so, by its id, or by its uid in the organisation that speaks where none is named.
@@ -150,6 +172,11 @@ impl Registry {
     /// Whether the application is known, by its id or its uid.
     pub fn knows(&self, application: &ApplicationId) -> bool {
         self.resolve(application).is_some()
+    }
+
+    /// Most attempts a second at all endpoints of an application together.
+    pub fn throttle_rate(&self, application: &ApplicationId) -> Option<ThrottleRate> {
+        self.throttle_rates.get(application).copied()
     }
 
     /// One endpoint.

@@ -34,8 +34,9 @@ use crate::operation::Operation;
 use crate::patch::{Field, not_null};
 use crate::path::Path;
 use crate::query::Query;
+use crate::rate::{self, Rate};
 use crate::state::{Api, Read};
-use crate::text::{Line, Metadata, NotHonoured, Uid, time};
+use crate::text::{Line, Metadata, Uid, time};
 
 /// `EndpointIn`, and `EndpointUpdate` where no secret may be given.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -59,10 +60,11 @@ pub(crate) struct EndpointIn {
     secret: Option<SecretText>,
     #[serde(default, rename = "version")]
     _version: Version,
-    #[serde(default, rename = "throttleRate")]
-    _throttle_rate: NotHonoured,
-    #[serde(default, rename = "rateLimit")]
-    _rate_limit: NotHonoured,
+    #[serde(default)]
+    throttle_rate: Option<Rate>,
+    /// What older clients call `throttleRate`.
+    #[serde(default)]
+    rate_limit: Option<Rate>,
     /// Missing, it stays as it is.
     #[serde(default)]
     hooklane: Field<DeliveryIn>,
@@ -110,10 +112,11 @@ pub(crate) struct EndpointPatch {
     metadata: Option<Metadata>,
     #[serde(default, rename = "version")]
     _version: Version,
-    #[serde(default, rename = "throttleRate")]
-    _throttle_rate: NotHonoured,
-    #[serde(default, rename = "rateLimit")]
-    _rate_limit: NotHonoured,
+    #[serde(default)]
+    throttle_rate: Field<Rate>,
+    /// What older clients call `throttleRate`.
+    #[serde(default)]
+    rate_limit: Field<Rate>,
     /// Missing, it stays as it is.
     #[serde(default)]
     hooklane: Field<DeliveryIn>,
@@ -157,8 +160,8 @@ impl From<Read<items::Endpoint>> for EndpointOut {
             event_types: item.event_types,
             channels: item.channels,
             metadata: item.metadata,
-            throttle_rate: None,
-            rate_limit: None,
+            throttle_rate: item.throttle_rate.map(Into::into),
+            rate_limit: item.throttle_rate.map(Into::into),
             version: fields::VERSION,
             created_at: time(document.created_at),
             updated_at: time(document.updated_at),
@@ -168,7 +171,9 @@ impl From<Read<items::Endpoint>> for EndpointOut {
 
 impl EndpointIn {
     /// What the body says, beside the secrets.
-    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) {
+    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) -> Result<(), Refusal> {
+        let throttle_rate = rate::one(self.throttle_rate, self.rate_limit)?;
+        item.throttle_rate = throttle_rate.map(Into::into);
         *uid = self.uid.map(Into::into);
         item.url = self.url.into();
         item.description = self.description.into();
@@ -177,6 +182,7 @@ impl EndpointIn {
         item.channels = self.channels.map(Into::into);
         item.metadata = self.metadata.into();
         write_delivery(self.hooklane, item);
+        Ok(())
     }
 }
 
@@ -190,7 +196,9 @@ fn write_delivery(given: Field<DeliveryIn>, item: &mut items::Endpoint) {
 }
 
 impl EndpointPatch {
-    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) {
+    fn write(self, uid: &mut Option<String>, item: &mut items::Endpoint) -> Result<(), Refusal> {
+        let throttle_rate = rate::one_field(self.throttle_rate, self.rate_limit)?;
+        item.throttle_rate = throttle_rate.or(item.throttle_rate);
         *uid = self.uid.or(uid.take());
         if let Some(url) = self.url {
             item.url = url.into();
@@ -207,6 +215,7 @@ impl EndpointPatch {
             item.metadata = metadata.into();
         }
         write_delivery(self.hooklane, item);
+        Ok(())
     }
 }
 
@@ -365,11 +374,12 @@ async fn add(api: &Api, application: &Document, body: EndpointIn) -> Result<Read
         event_types: None,
         channels: None,
         metadata: BTreeMap::new(),
+        throttle_rate: None,
         retry: None,
         signature: items::Signature::default(),
         sealed: String::new(),
     };
-    body.write(&mut uid, &mut item);
+    body.write(&mut uid, &mut item)?;
     let secrets = EndpointSecrets {
         current: secret::current(secret, &item.signature, "secret")?,
         old: Vec::new(),
@@ -414,7 +424,7 @@ async fn put(
         &endpoint,
         |address, uid, item: &mut items::Endpoint| {
             let before = item.signature.clone();
-            body.clone().write(uid, item);
+            body.clone().write(uid, item)?;
             api.check_signature(&before, address, item)
         },
     );
@@ -450,7 +460,7 @@ async fn patch(
         &endpoint,
         |address, uid, item: &mut items::Endpoint| {
             let before = item.signature.clone();
-            body.clone().write(uid, item);
+            body.clone().write(uid, item)?;
             api.check_signature(&before, address, item)
         },
     );

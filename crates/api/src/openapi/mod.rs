@@ -275,7 +275,11 @@ mod tests {
         let endpoint = schema("EndpointIn");
         assert_eq!(endpoint["required"], json!(["url"]));
         assert_eq!(endpoint["additionalProperties"], false);
-        assert_eq!(endpoint["properties"]["throttleRate"]["type"], "null");
+        let rate = &endpoint["properties"]["throttleRate"];
+        assert_eq!(
+            (&rate["type"], &rate["minimum"]),
+            (&json!(["integer", "null"]), &json!(1))
+        );
         assert!(schema("EndpointUpdate")["properties"].get("secret").is_none());
         // What a PATCH may not take away, it does not describe as null.
         let patch = &schema("EndpointPatch")["properties"];

@@ -59,7 +59,8 @@ impl Serve {
 async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let ingest = loaded.settings.ingest.clone();
-    let dispatcher = loaded.settings.dispatcher.clone();
+    let mut dispatcher = loaded.settings.dispatcher.clone();
+    dispatcher.settings.is_alone = true;
     let listener = listen(ingest.listen, &LISTEN).await?;
     let client = Client::new(loaded.settings.egress.clone(), metrics.clone())
         .context("[egress] does not make a client")?;

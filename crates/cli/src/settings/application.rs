@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hooklane_dispatcher::UserApplications;
-use hooklane_types::ApplicationId;
+use hooklane_types::{ApplicationId, ThrottleRate};
 
 use super::table::Table;
 
@@ -15,6 +15,8 @@ const ALL: &str = "*";
 pub struct Applications {
     /// The known ones, once each.
     pub ids: Vec<ApplicationId>,
+    /// Their limits of attempts a second.
+    pub throttle_rates: Vec<(ApplicationId, ThrottleRate)>,
     /// Who may speak for whom; empty: everybody for all.
     pub broker_users: HashMap<String, UserApplications>,
 }
@@ -27,9 +29,11 @@ pub fn read(tables: Vec<Table<'_>>) -> Applications {
         let Some(field) = table.field("id") else {
             table.missing("id", "write the application's id, like `id = \"acme\"`");
             table.list::<String>("broker_users");
+            table.read::<ThrottleRate>("throttle_rate");
             table.finish();
             continue;
         };
+        let throttle_rate = table.read("throttle_rate");
         let users: Vec<String> = table.list("broker_users").unwrap_or_default();
         let is_all = matches!(&field.value.kind, config::ValueKind::String(text) if text == ALL);
         let id = if is_all {
@@ -45,6 +49,13 @@ pub fn read(tables: Vec<Table<'_>>) -> Applications {
                 "merge the two, or give one another id",
             );
         }
+        if is_all && throttle_rate.is_some() {
+            table.problem(
+                "throttle_rate",
+                "a limit belongs to one application, and this table stands for all",
+                "write it into the tables of the applications, or of their endpoints",
+            );
+        }
         for user in users {
             let known = applications
                 .broker_users
@@ -56,7 +67,12 @@ pub fn read(tables: Vec<Table<'_>>) -> Applications {
                 (UserApplications::All, _) | (UserApplications::These(_), None) => {}
             }
         }
-        applications.ids.extend(id.filter(|_| !is_twice));
+        if let Some(id) = id.filter(|_| !is_twice) {
+            applications
+                .throttle_rates
+                .extend(throttle_rate.map(|rate| (id.clone(), rate)));
+            applications.ids.push(id);
+        }
         table.finish();
     }
     applications

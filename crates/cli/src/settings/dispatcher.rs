@@ -63,6 +63,7 @@ pub fn read(table: Table<'_>, elsewhere: FromElsewhere) -> DispatcherSection {
     );
     let settings = DispatcherSettings {
         pod: table.read_or("pod", pod()),
+        is_alone: defaults.is_alone,
         in_flight_max: table.number("in_flight_max", defaults.in_flight_max, in_flight.clone()),
         retries_in_flight_max: table.number(
             "retries_in_flight_max",

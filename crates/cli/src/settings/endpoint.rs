@@ -65,6 +65,7 @@ pub fn read(table: Table<'_>, around: &Surroundings) -> EndpointRead {
     let timeout = table.duration("timeout", around.timeout, TIMEOUT_MIN..=TIMEOUT_MAX);
     let tls = tls(&table);
     let max_in_flight = table.number("max_in_flight", around.in_flight_max, 1..=IN_FLIGHT_MAX);
+    let throttle_rate = table.read("throttle_rate");
     let disabled = table.read_or("disabled", false);
     let retry = retry::read(&table);
     table.finish();
@@ -81,6 +82,7 @@ pub fn read(table: Table<'_>, around: &Surroundings) -> EndpointRead {
             auth,
             tls,
             max_in_flight,
+            throttle_rate,
             disabled,
             retry,
         }),

@@ -23,7 +23,7 @@ fn the_file_that_init_writes_loads_and_shows_every_key() {
 }
 
 /// Keys whose line is an example, and the level, whose default depends on the command.
-const WITHOUT_DEFAULT: [&str; 12] = [
+const WITHOUT_DEFAULT: [&str; 13] = [
     "operational_application",
     "file_bytes_max",
     "url",
@@ -35,6 +35,7 @@ const WITHOUT_DEFAULT: [&str; 12] = [
     "pod",
     "id",
     "broker_users",
+    "throttle_rate",
     "level",
 ];
 

@@ -44,6 +44,7 @@ pub use secret::read_secret_file;
 pub use source::{FILE_DEFAULT, Flag, Sources};
 pub use store::StoreSection;
 
+use application::Applications;
 use broker::Need;
 use dispatcher::FromElsewhere;
 use endpoint::Surroundings;
@@ -277,10 +278,12 @@ fn read(
     root.finish();
     let (problems, known) = load.finish();
     let ids = applications
+        .ids
         .into_iter()
         .chain([application])
         .chain(endpoints.applications);
     let registry = Registry::new(ids, endpoints.endpoints);
+    let registry = registry.map(|registry| registry.with_throttle_rates(applications.throttle_rates));
     let loaded = registry.ok().map(|registry| Loaded {
         fingerprint: Fingerprint::of(&merged, &settings.dispatcher.settings.broker_users),
         settings,
@@ -291,8 +294,8 @@ fn read(
     (loaded, problems, known)
 }
 
-fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Settings, Vec<ApplicationId>) {
-    let applications = application::read(root.tables("application"));
+fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Settings, Applications) {
+    let mut applications = application::read(root.tables("application"));
     let broker = broker::read(root.section("broker"), role.need());
     let embedded = embedded::read(root.section("embedded"));
     let store = store::read(root.section("store"), role.store_secrets());
@@ -309,7 +312,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
         body_bytes_max: ingest.settings.body_bytes_max,
         default_application: application.clone(),
         operational_application: root.read("operational_application"),
-        broker_users: applications.broker_users,
+        broker_users: std::mem::take(&mut applications.broker_users),
     };
     let dispatcher = dispatcher::read(root.section("dispatcher"), elsewhere);
     let egress = egress::read(root.section("egress"));
@@ -325,7 +328,7 @@ fn sections(root: &Table<'_>, role: Role, application: &ApplicationId) -> (Setti
         log,
         default_application: application.clone(),
     };
-    (settings, applications.ids)
+    (settings, applications)
 }
 
 #[cfg(test)]

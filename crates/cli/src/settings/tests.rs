@@ -88,7 +88,7 @@ fn sizes_that_a_later_step_would_refuse_are_refused() {
 /// Goal: each mistake is found on its own line, says what is wrong, and how to mend it.
 #[test]
 fn every_mistake_has_its_line_and_its_remedy() {
-    let table: [(&str, &str, &str); 28] = [
+    let table: [(&str, &str, &str); 30] = [
         ("url = \"ftp://h/\"", "not an http or https URL", "https://"),
         (
             "url = \"http://h/\"",
@@ -110,6 +110,8 @@ fn every_mistake_has_its_line_and_its_remedy() {
         ("timeout = 15", "no unit", "\"15s\""),
         ("timeout = \"1h\"", "out of bounds", "from 100ms to 10m"),
         ("max_in_flight = 0", "out of bounds", "from 1 to 10000"),
+        ("throttle_rate = 0", "disable the endpoint", "from 1 to 65535"),
+        ("throttle_rate = 0.5", "a whole number", "`16`"),
         (
             "disabled = \"yes\"",
             "a text stands where true or false is wanted",
@@ -398,7 +400,7 @@ fn formats_of_others_take_any_text_as_secret() {
 #[test]
 fn an_endpoint_can_say_everything() {
     let text = endpoint(
-        "application = \"acme\"\nurl = \"https://h/p\"\nevent_types = [\"invoice.*\"]\nchannels = [\"eu\"]\nsignature = \"standard-svix\"\nheaders = { X-Source = \"us\" }\ntimeout = \"3s\"\nbasic_auth = { username = \"u\", password = \"p\" }\nca_file = \"ca.pem\"\nclient_certificate = \"/c.pem\"\nclient_key = \"k.pem\"\nmax_in_flight = 3\ndisabled = true\nretry = { attempts = 3, first = \"1s\", factor = 2, max = \"1m\", jitter = 0.2 }",
+        "application = \"acme\"\nurl = \"https://h/p\"\nevent_types = [\"invoice.*\"]\nchannels = [\"eu\"]\nsignature = \"standard-svix\"\nheaders = { X-Source = \"us\" }\ntimeout = \"3s\"\nbasic_auth = { username = \"u\", password = \"p\" }\nca_file = \"ca.pem\"\nclient_certificate = \"/c.pem\"\nclient_key = \"k.pem\"\nmax_in_flight = 3\nthrottle_rate = 10\ndisabled = true\nretry = { attempts = 3, first = \"1s\", factor = 2, max = \"1m\", jitter = 0.2 }",
     );
     let mut sources = sources(&[]);
     sources.file = Some(PathBuf::from("/etc/hooklane/hooklane.toml"));
@@ -413,6 +415,7 @@ fn an_endpoint_can_say_everything() {
         (endpoint.timeout, endpoint.max_in_flight, endpoint.disabled),
         (Duration::from_secs(3), 3, true)
     );
+    assert_eq!(endpoint.throttle_rate.map(u16::from), Some(10));
     assert_eq!(
         endpoint.auth,
         Some(HttpAuth::Basic {
@@ -444,6 +447,16 @@ fn broker_users_are_gathered_over_applications() {
     );
     assert_eq!(users["v"], UserApplications::These(vec!["a".parse_id()]));
     assert_eq!(users["admin"], UserApplications::All);
+}
+
+#[test]
+fn an_applications_limit_is_its_own_and_nobodys_who_stands_for_all() {
+    let limited = |id: &str| format!("{BROKER}[[application]]\nid = \"{id}\"\nthrottle_rate = 7\n");
+    let registry = load(&limited("a")).unwrap().registry;
+    let rate = |id: &str| registry.throttle_rate(&id.parse_id()).map(u16::from);
+    assert_eq!((rate("a"), rate("b")), (Some(7), None));
+    let refused = format!("{:?}", load(&limited("*")).err().unwrap());
+    assert!(refused.contains("stands for all"), "{refused}");
 }
 
 trait ParseId {

@@ -272,6 +272,14 @@ impl Readable for hooklane_types::Channel {
     }
 }
 
+impl Readable for hooklane_types::ThrottleRate {
+    fn read(raw: Raw<'_>) -> Result<Self, Wrong> {
+        let per_second = u64::read(raw)?;
+        let remedy = "write a number from 1 to 65535, like `10`, or leave the key out for no limit";
+        hooklane_types::ThrottleRate::try_from(per_second).map_err(|error| Wrong::new(error, remedy))
+    }
+}
+
 impl Readable for hooklane_types::TypePattern {
     fn read(raw: Raw<'_>) -> Result<Self, Wrong> {
         let remedy =

@@ -16,7 +16,10 @@ fn known() -> (Endpoints, Endpoint, Arc<EndpointState>) {
 }
 
 async fn at(state: &Arc<EndpointState>, endpoint: &Endpoint, ms: u64) -> Result<Slot, Standing> {
-    state.admit(endpoint, || moment(ms), Duration::ZERO).await
+    let limits = Limits::none();
+    state
+        .admit(endpoint, &limits, || moment(ms), Duration::ZERO)
+        .await
 }
 
 /// How the endpoint stands to an attempt that would begin now; a place it is given is given back.
@@ -62,7 +65,8 @@ async fn what_was_heard_while_an_attempt_waited_for_its_place_holds() {
     for _ in 0..4 {
         slots.push(at(&state, &endpoint, 0).await.unwrap());
     }
-    let waiting = state.admit(&endpoint, || moment(0), Duration::from_secs(10));
+    let limits = Limits::none();
+    let waiting = state.admit(&endpoint, &limits, || moment(0), Duration::from_secs(10));
     let hears = async {
         // The one that waits is polled first, so it has found no place by now.
         state.mark_gone();

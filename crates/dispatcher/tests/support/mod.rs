@@ -93,6 +93,7 @@ impl World {
             auth: None,
             tls: TlsFiles::default(),
             max_in_flight: 8,
+            throttle_rate: None,
             disabled: false,
             retry: retries(&[100, 100]),
         }

@@ -38,6 +38,7 @@ fn know(running: &Running) {
         id: id(text),
         organisation: organisation.to_owned(),
         uid: Some(id("shop")),
+        throttle_rate: None,
     };
     let file = Registry::new([id("acme")], []).unwrap();
     let applications = [owned("app_1", "org_a"), owned("app_2", "org_b")];

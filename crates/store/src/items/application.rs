@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hooklane_types::ThrottleRate;
 use serde::{Deserialize, Serialize};
 
 /// An application. Its id and uid are the document's.
@@ -12,4 +13,7 @@ pub struct Application {
     /// The platform's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Most attempts a second at all its endpoints together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle_rate: Option<ThrottleRate>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hooklane_signing::{SECRETS_MAX, Scheme, Secret, Signer};
-use hooklane_types::{ApplicationId, Channel, EndpointId, EventType, TypePattern, UnixMillis};
+use hooklane_types::{ApplicationId, Channel, EndpointId, EventType, ThrottleRate, TypePattern, UnixMillis};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -34,6 +34,9 @@ pub struct Endpoint {
     /// The platform's own notes.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Most attempts a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle_rate: Option<ThrottleRate>,
     /// When failed attempts are repeated; as Standard Webhooks advises, if this is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -128,6 +131,7 @@ impl Endpoint {
         }
         endpoint.channels = self.channels.clone().unwrap_or_default();
         endpoint.headers = secrets.headers.clone().into_iter().collect();
+        endpoint.throttle_rate = self.throttle_rate;
         endpoint.disabled = self.disabled;
         if let Some(retry) = &self.retry {
             endpoint.retry = retry.policy()?;
@@ -176,6 +180,7 @@ mod tests {
             event_types: Some(vec![EventType::parse("a.b").unwrap()]),
             channels: None,
             metadata: BTreeMap::new(),
+            throttle_rate: None,
             retry: None,
             signature: Signature::default(),
             sealed: "v1.x.y".to_owned(),

@@ -130,11 +130,13 @@ impl Known {
         match document.address.kind {
             Kind::Application => {
                 let id = ApplicationId::parse(&document.address.id).map_err(|error| error.to_string())?;
+                let item: items::Application = items::read(&document).map_err(|error| error.to_string())?;
                 let uid = document.uid.as_deref().map(ApplicationId::parse).transpose();
                 let owned = Owned {
                     id: id.clone(),
                     organisation: document.address.scope,
                     uid: uid.map_err(|error| error.to_string())?,
+                    throttle_rate: item.throttle_rate,
                 };
                 self.applications.insert(id, owned);
             }

@@ -196,8 +196,10 @@ fn names_are_those_of_an_organisation() {
         id: id(id_text),
         organisation: organisation.to_owned(),
         uid: Some(id("shop")),
+        throttle_rate: (id_text == "app_1").then(|| 7u64.try_into().unwrap()),
     };
     let file = Registry::new([id("acme")], [endpoint("in_file", "acme", &["*"], &[])]).unwrap();
+    let file = file.with_throttle_rates([(id("acme"), 3u64.try_into().unwrap())]);
     let stored = [
         endpoint("ep_1", "app_1", &["*"], &[]),
         endpoint("ep_2", "app_2", &["*"], &[]),
@@ -225,6 +227,11 @@ fn names_are_those_of_an_organisation() {
         let found = registry.resolve_in(organisation, &id(name));
         assert_eq!(found, expected.map(id).as_ref(), "{organisation} {name}");
     }
+    let rate = |name| registry.throttle_rate(&id(name)).map(u16::from);
+    assert_eq!(
+        [rate("acme"), rate("app_1"), rate("app_2")],
+        [Some(3), Some(7), None]
+    );
     assert_eq!(registry.route(&event("acme", "a", &[])).count(), 1);
     assert_eq!(registry.route(&event("app_2", "a", &[])).count(), 1);
 }
