@@ -13,6 +13,7 @@ use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::control::{EndpointCondition, EndpointStatus};
 use hooklane_types::{Endpoint, EndpointId, Registry, UnixMillis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
 
 use crate::dispatchers::Known;
 use crate::labels::{self, Labels};
@@ -49,6 +50,8 @@ pub(crate) enum Standing {
 }
 
 struct State {
+    /// Where it is: what is heard from another URL, to which attempts are in flight still, says nothing about it.
+    url: Box<str>,
     health: Health,
     pacer: Pacer,
     paused_until: Option<UnixMillis>,
@@ -123,6 +126,7 @@ impl EndpointState {
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             turnstile: OnceLock::new(),
             state: Mutex::new(State {
+                url: endpoint.url.as_str().into(),
                 health: Health::new(),
                 pacer: Pacer::new(),
                 paused_until: None,
@@ -222,14 +226,18 @@ impl EndpointState {
         state.pacer.reserve(now_ms, room, free_from_ms)
     }
 
-    /// It answered 410: it gets nothing more. Says whether that is new.
-    pub(crate) fn mark_gone(&self) -> bool {
-        !std::mem::replace(&mut self.lock().gone, true)
+    /// This URL answered 410: the endpoint gets nothing more, if it is there still. Says whether that is new.
+    pub(crate) fn mark_gone(&self, url: &Url) -> bool {
+        let mut state = self.lock();
+        *state.url == *url.as_str() && !std::mem::replace(&mut state.gone, true)
     }
 
-    /// It asked for a pause. The longest one holds.
-    pub(crate) fn pause_until(&self, until: UnixMillis) {
+    /// This URL asked for a pause. The longest one holds.
+    pub(crate) fn pause_until(&self, url: &Url, until: UnixMillis) {
         let mut state = self.lock();
+        if *state.url != *url.as_str() {
+            return;
+        }
         state.paused_until = Some(state.paused_until.map_or(until, |earlier| earlier.max(until)));
     }
 
@@ -239,10 +247,15 @@ impl EndpointState {
             .saturating_sub(state.slots.available_permits() as u32)
     }
 
-    /// The file changed: what it says now holds, and an endpoint that was gone gets another chance.
+    /// What is configured changed, and holds now; an endpoint that was gone gets another chance, and one that moved begins anew.
     fn configure(&self, endpoint: &Endpoint) {
         let mut state = self.lock();
         state.gone = false;
+        if *state.url != *endpoint.url.as_str() {
+            state.url = endpoint.url.as_str().into();
+            state.paused_until = None;
+            state.health.forget();
+        }
         if state.slots_max != endpoint.max_in_flight {
             // Attempts in flight keep their permits of the old set; for one attempt's time both counts may be in use.
             state.slots = Arc::new(Semaphore::new(endpoint.max_in_flight as usize));

@@ -30,7 +30,7 @@ pub(crate) fn hear(core: &Core, told: &EndpointGone) {
     let registry = core.registry();
     if let Some(endpoint) = registry.endpoint(&told.endpoint)
         && told.is_about(endpoint)
-        && core.endpoints.of(endpoint).mark_gone()
+        && core.endpoints.of(endpoint).mark_gone(&endpoint.url)
     {
         tracing::warn!(endpoint.id = %endpoint.id, pod = told.pod, "the endpoint is gone: it answered 410 to another dispatcher; its deliveries become dead letters until the file changes");
     }

@@ -268,11 +268,11 @@ async fn apply(core: &Core, endpoint: &Endpoint, state: &EndpointState, effect: 
     match effect {
         Effect::None => {}
         Effect::Gone => {
-            if state.mark_gone() {
+            if state.mark_gone(&endpoint.url) {
                 gone::tell(core, endpoint).await;
             }
         }
-        Effect::PauseUntil(until) => state.pause_until(until),
+        Effect::PauseUntil(until) => state.pause_until(&endpoint.url, until),
     }
 }
 

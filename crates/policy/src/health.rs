@@ -51,6 +51,12 @@ impl Health {
         self.oldest_ms = self.suspicious.first_key_value().map(|(_, began_ms)| *began_ms);
     }
 
+    /// The endpoint is another place now: what hangs at the old one says nothing about it. Attempts in flight still end.
+    pub fn forget(&mut self) {
+        self.suspicious.clear();
+        self.oldest_ms = None;
+    }
+
     /// Whether the endpoint is sick. Takes the same time however many attempts are in flight.
     pub fn is_sick(&self, now_ms: u64) -> bool {
         self.sick_since(now_ms).is_some()
@@ -111,6 +117,18 @@ mod tests {
             1,
             "nothing is kept of attempts that ended"
         );
+    }
+
+    #[test]
+    fn what_hung_at_another_place_says_nothing() {
+        let mut health = Health::new();
+        let old = health.begin(0);
+        health.forget();
+        assert!(!health.is_sick(10_000));
+        let new = health.begin(10_000);
+        health.end(old, false);
+        assert_eq!(health.sick_since(12_000), Some(10_000));
+        health.end(new, true);
     }
 
     #[test]

@@ -69,7 +69,7 @@ async fn what_was_heard_while_an_attempt_waited_for_its_place_holds() {
     let waiting = state.admit(&endpoint, &limits, || moment(0), Duration::from_secs(10));
     let hears = async {
         // The one that waits is polled first, so it has found no place by now.
-        state.mark_gone();
+        state.mark_gone(&endpoint.url);
         slots.clear();
     };
     let (admitted, ()) = tokio::join!(biased; waiting, hears);
@@ -80,7 +80,7 @@ async fn what_was_heard_while_an_attempt_waited_for_its_place_holds() {
 async fn gone_ends_with_a_change_of_the_file_and_state_with_the_endpoint() {
     // Goal: 410 holds until a new registry; a removed endpoint leaves no state behind.
     let (endpoints, endpoint, state) = known();
-    state.mark_gone();
+    state.mark_gone(&endpoint.url);
     assert_eq!(standing(&state, &endpoint, 0).await, Standing::Gone);
     endpoints.follow(&Registry::new([], [endpoint.clone()]).unwrap());
     assert!(at(&state, &endpoint, 0).await.is_ok());
@@ -122,8 +122,8 @@ async fn status_shows_every_endpoint_of_the_registry() {
 async fn the_longest_pause_holds_and_ends_by_itself() {
     // Goal: a shorter Retry-After does not cut a longer one; past its end the endpoint is served again.
     let (_, endpoint, state) = known();
-    state.pause_until(UnixMillis(1_005_000));
-    state.pause_until(UnixMillis(1_002_000));
+    state.pause_until(&endpoint.url, UnixMillis(1_005_000));
+    state.pause_until(&endpoint.url, UnixMillis(1_002_000));
     assert_eq!(
         standing(&state, &endpoint, 4_999).await,
         Standing::Paused {
@@ -131,4 +131,21 @@ async fn the_longest_pause_holds_and_ends_by_itself() {
         }
     );
     assert!(at(&state, &endpoint, 5_000).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_moved_is_not_judged_by_the_place_where_it_was() {
+    // Goal: a hanging attempt, a pause and a 410 of the old URL hold up nothing at the new one, whenever they are heard.
+    let (endpoints, endpoint, state) = known();
+    let hanging = at(&state, &endpoint, 0).await.unwrap();
+    state.pause_until(&endpoint.url, UnixMillis(2_000_000));
+    assert!(at(&state, &endpoint, 5_000).await.is_err());
+    let moved = fixtures::endpoint("ep_1", "http://127.0.0.1:2/");
+    endpoints.follow(&Registry::new([], [moved.clone()]).unwrap());
+    assert!(at(&state, &moved, 5_000).await.is_ok());
+    assert!(!state.mark_gone(&endpoint.url));
+    state.pause_until(&endpoint.url, UnixMillis(3_000_000));
+    hanging.end("timeout", false, Duration::from_secs(15), UnixMillis(0));
+    assert!(at(&state, &moved, 5_000).await.is_ok());
+    assert!(state.mark_gone(&moved.url));
 }
