@@ -49,6 +49,13 @@ struct Limit {
     pace: Pace,
 }
 
+impl Limit {
+    fn wait(&self, now: Moment) -> Option<Duration> {
+        let wait = self.turnstile.lock().wait(now.monotonic_ms, self.pace);
+        (!wait.is_zero()).then_some(wait)
+    }
+}
+
 /// The limits that hold for one delivery: none, one or two.
 pub(crate) struct Limits {
     limits: Vec<Limit>,
@@ -118,8 +125,12 @@ impl Limits {
         let turn = async {
             let mut next = Vec::with_capacity(self.limits.len());
             for limit in &self.limits {
-                // Always the endpoint's first: two never hold one and wait for the other's.
+                // Always the endpoint's first: two never hold one and wait for the other's. Its turn comes before the application's
+                // is asked for, whose other endpoints would wait for it too.
                 next.push(limit.turnstile.next.clone().acquire_owned().await);
+                while let Some(wait) = limit.wait(moment()) {
+                    tokio::time::sleep(wait).await;
+                }
             }
             while let Err(wait) = self.take(moment()) {
                 tokio::time::sleep(wait).await;

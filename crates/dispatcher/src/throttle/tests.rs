@@ -69,6 +69,27 @@ async fn under_two_limits_both_hold_and_nothing_is_taken_from_one_alone() {
 }
 
 #[tokio::test]
+async fn a_slow_endpoint_does_not_hold_up_the_others_of_its_application() {
+    // Goal: while one waits for its endpoint's turn, another endpoint's pass under the application's limit.
+    let clock = clock();
+    let (slow, application) = (Arc::default(), Arc::default());
+    let of_slow = limits(&[(1, &slow), (1_000, &application)], ALONE, Visitor::Back);
+    of_slow.pass(clock, WAIT_MAX).await.unwrap();
+    let others = async {
+        for _ in 0..50 {
+            let other = limits(&[(1_000, &application)], ALONE, Visitor::Back);
+            other.pass(clock, WAIT_MAX).await.unwrap();
+        }
+    };
+    let passed = tokio::select! {
+        biased;
+        _ = of_slow.pass(clock, WAIT_MAX) => false,
+        () = others => true,
+    };
+    assert!(passed, "the slow one, which waits for a second, was first");
+}
+
+#[tokio::test]
 async fn nothing_begins_before_the_number_of_dispatchers_is_known() {
     let clock = clock();
     let turnstile = Arc::default();
