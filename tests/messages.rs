@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use hooklane_receiver::Reply;
-use hooklane_testkit::python;
+use hooklane_testkit::process::Spawn;
+use hooklane_testkit::{javascript, python};
 use serde_json::json;
 use stage::{Stage, Store, on_both_stores};
 
@@ -18,10 +19,19 @@ const SCRIPT: Duration = Duration::from_secs(60);
 
 on_both_stores!(
     svix_of_pypi_reads_and_resends_messages,
+    svix_of_npm_reads_and_resends_messages,
     an_application_reads_its_own_messages_and_takes_nothing_away,
 );
 
 async fn svix_of_pypi_reads_and_resends_messages(store: Store) -> Result<()> {
+    read_and_resent_by(python::script(stage::file("messages.py"))?, store).await
+}
+
+async fn svix_of_npm_reads_and_resends_messages(store: Store) -> Result<()> {
+    read_and_resent_by(javascript::script(stage::file("messages.js"))?, store).await
+}
+
+async fn read_and_resent_by(script: Spawn, store: Store) -> Result<()> {
     let stage = Stage::on(store, "").await?;
     let token = stage.token(&[]).await?;
     let count = AtomicUsize::new(0);
@@ -32,7 +42,7 @@ async fn svix_of_pypi_reads_and_resends_messages(store: Store) -> Result<()> {
             0 => Reply::status(410),
             _ => Reply::ok(),
         });
-    let ended = python::script(stage::file("messages.py"))?
+    let ended = script
         .args([&stage.url, &token, &stage.receiver.url("/hook")])
         .run(SCRIPT)
         .await?;

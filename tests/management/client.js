@@ -26,7 +26,7 @@ async function main() {
   await refused(422, () => svix.application.create({ name: "a", uid: "with space" }));
   await refused(401, () => new Svix("wrong", { serverUrl: url }).application.list());
 
-  const endpoint = await svix.endpoint.create(app.id, { url: receiver, uid: "orders", eventTypes: ["invoice.paid"] });
+  const endpoint = await svix.endpoint.create(app.id, { url: receiver, uid: "orders", filterTypes: ["invoice.paid"] });
   assert.deepEqual(await svix.endpoint.get("acme-js", "orders"), endpoint);
   assert.equal((await svix.endpoint.list("acme-js")).data.length, 1);
   assert.equal((await svix.endpoint.patch("acme-js", "orders", { disabled: true })).disabled, true);
