@@ -9,23 +9,49 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hooklane_testkit::process::{Ended, Spawn};
 use hooklane_testkit::{eventually, javascript, python};
-use installation::{Pods, end, is_up};
+use installation::{Pods, Producer, end, is_up};
 use serde_json::json;
 use stage::SOON;
 
+/// Events that wait in front of what is read.
+const WAITING: usize = 200_000;
+/// Publishes at once of the producer that fills the queue.
+const AT_ONCE: usize = 1_000;
+/// How long a message that is not there yet is waited for.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How soon lists have it.
+const LISTED_WITHIN: Duration = Duration::from_secs(1);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered() -> Result<()> {
-    // Goal: application, endpoint and event right behind each other, through three processes: no event misses its endpoint. And it is recorded.
+    // Goal: application, endpoint and event right behind each other, through three processes, with no pause in between: no event misses its endpoint.
+    // And it is recorded.
     let pods = Pods::new().await?;
-    let control = pods.start("control").await?;
+    let controls = [pods.start("control").await?, pods.start("control").await?];
     let ingests = [pods.start("ingest").await?, pods.start("ingest").await?];
     let dispatchers = [pods.start("dispatcher").await?, pods.start("dispatcher").await?];
     let count = 40;
+    let mut took = Vec::new();
     for n in 0..count {
         let uid = format!("app-{n}");
-        pods.pair(&control, &uid).await?;
+        let url = pods.stage.receiver.url(&format!("/hook/{uid}"));
+        let begun = Instant::now();
+        let application = json!({"name": uid, "uid": uid});
+        pods.send(&controls[n % 2], "/app", application).await?;
+        let path = format!("/app/{uid}/endpoint");
+        pods.send(&controls[(n + 1) % 2], &path, json!({"url": url}))
+            .await?;
         pods.publish(&ingests[n % 2], &uid, n).await?;
+        took.push(begun.elapsed());
     }
+    took.sort();
+    println!(
+        "all three took {:?}, {:?} at most",
+        took[count / 2],
+        took[count - 1]
+    );
+    let [control, other] = controls;
+    end(other).await?;
     pods.stage.receiver.wait_for(count as u64, SOON).await?;
     ensure!(pods.stage.receiver.by_webhook_id().len() == count);
     pods.recorded(count).await?;
@@ -58,6 +84,64 @@ async fn what_is_made_through_one_process_is_in_force_in_all_when_it_is_answered
         "it waited for who has ended"
     );
     end(control).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_just_sent_is_read_with_200000_events_waiting_and_listed_within_a_second() -> Result<()> {
+    // Goal: who waits in front of the dispatchers does not stand in front of the history. Method: nobody takes events, the queue is filled by AMQP;
+    // then each of some events is asked for as soon as it was accepted, and looked for in the list.
+    let pods = Pods::new().await?;
+    let (control, ingest) = (pods.start("control").await?, pods.start("ingest").await?);
+    pods.pair(&control, "acme").await?;
+    let producer = Producer::connect(&pods).await?;
+    let mut published = 0;
+    while published < WAITING {
+        let mut confirms = Vec::with_capacity(AT_ONCE);
+        for n in published..published + AT_ONCE {
+            confirms.push(producer.begin("acme", &format!("order-{n}")).await?);
+        }
+        for confirm in confirms {
+            ensure!(confirm.await?.is_ack());
+        }
+        published += AT_ONCE;
+    }
+    pods.stage
+        .wait_depth("events", SOON, |depth| depth >= WAITING as u64)
+        .await?;
+    let (mut read, mut listed) = (Duration::ZERO, Duration::ZERO);
+    let mut last = String::new();
+    for n in 0..20 {
+        let event = json!({"eventType": "a.b", "payload": {"n": n}});
+        let sent = pods.send(&ingest, "/app/acme/msg", event).await?;
+        let id = sent["id"].as_str().context("an id")?;
+        let begun = Instant::now();
+        let found = pods.get(&control, &format!("/app/acme/msg/{id}")).await?;
+        ensure!(found["id"] == id, "{found}");
+        read = read.max(begun.elapsed());
+        let list = async || -> Result<()> {
+            let page = pods.get(&control, "/app/acme/msg?limit=50").await?;
+            let page = page["data"].as_array().context("a list")?;
+            ensure!(page.iter().any(|message| message["id"] == id), "it is not listed");
+            Ok(())
+        };
+        eventually("the list", SOON, list).await?;
+        listed = listed.max(begun.elapsed());
+        last = id.to_owned();
+    }
+    println!("read after {read:?} at most, listed after {listed:?}");
+    ensure!(read < 3 * READ_WITHIN, "read after {read:?}");
+    ensure!(listed < 3 * LISTED_WITHIN, "listed after {listed:?}");
+    // One of this moment that never comes is waited for as long, and not found.
+    let missing = format!("/app/acme/msg/{}0000", &last[..last.len() - 4]);
+    let begun = Instant::now();
+    let missing = pods.get(&control, &missing).await;
+    ensure!(missing.is_err_and(|error| error.to_string().contains("404")));
+    let took = begun.elapsed();
+    ensure!(
+        took >= READ_WITHIN - Duration::from_millis(100) && took < 3 * READ_WITHIN,
+        "{took:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

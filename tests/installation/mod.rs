@@ -83,6 +83,16 @@ impl Pods {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// What is at this path.
+    pub async fn get(&self, pod: &Pod, path: &str) -> Result<Value> {
+        let request = self.stage.http.get(format!("{}/api/v1{path}", pod.url));
+        let answer = request.bearer_auth(&self.token).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "{path}: {status} {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// An application and its endpoint, through control.
     pub async fn pair(&self, control: &Pod, uid: &str) -> Result<String> {
         self.send(control, "/app", json!({"name": uid, "uid": uid}))

@@ -28,11 +28,13 @@ pub enum Queue {
     Contents,
     /// What became of them, on its way into the history.
     Records,
+    /// Of that, what says that a delivery was given up and found `Records` full: it never yields.
+    Deaths,
 }
 
 impl Queue {
     /// All queues.
-    pub const ALL: [Queue; 8] = [
+    pub const ALL: [Queue; 9] = [
         Queue::Events,
         Queue::Ordered,
         Queue::Deliveries,
@@ -41,6 +43,7 @@ impl Queue {
         Queue::Faults,
         Queue::Contents,
         Queue::Records,
+        Queue::Deaths,
     ];
 
     /// The name behind the prefix; a metric's label.
@@ -54,6 +57,7 @@ impl Queue {
             Queue::Faults => "faults",
             Queue::Contents => "contents",
             Queue::Records => "records",
+            Queue::Deaths => "deaths",
         }
     }
 }
@@ -68,8 +72,8 @@ pub enum Destination {
     },
     /// Exchange `ingest`, to queue `events`: an `Internal::Event`. Only Hooklane may write to this exchange.
     IngestedEvents,
-    /// To one of the internal queues: internal form. Not for `Queue::Events` and `Queue::Ordered`. By exchange `internal`; `Queue::Contents` and
-    /// `Queue::Records` by exchange `records`, to which ingest may write as well.
+    /// To one of the internal queues: internal form. Not for `Queue::Events` and `Queue::Ordered`. By exchange `internal`; `Queue::Contents`,
+    /// `Queue::Records` and `Queue::Deaths` by exchange `records`, to which ingest may write as well.
     Internal(Queue),
     /// One step of the delay ladder (an index into `hooklane_policy::ladder::LEVELS_MS`); leads to queue `deliveries`
     /// when its time is over.

@@ -40,7 +40,23 @@ struct Lane(mpsc::UnboundedSender<Request>);
 
 struct Request {
     record: Bytes,
+    /// It says that a delivery was given up.
+    stays: bool,
     reply: oneshot::Sender<Result<(), BrokerError>>,
+}
+
+/// A record of a message that is on its way.
+struct Sent {
+    /// Where it never yields.
+    stays: Option<Bytes>,
+    reply: oneshot::Sender<Result<(), BrokerError>>,
+}
+
+impl Sent {
+    fn answer(self, result: Result<(), BrokerError>) {
+        // Whoever wrote it may have been broken off.
+        let _ = self.reply.send(result);
+    }
 }
 
 impl RecordWriter {
@@ -83,24 +99,30 @@ impl RecordWriter {
     /// # Errors
     /// See [`BrokerError`], but never `Full`. It may be written again: a record that is written twice counts once.
     pub async fn content(&self, envelope: Bytes) -> Result<(), BrokerError> {
-        self.write(0, || envelope).await
+        self.write(0, false, || envelope).await
     }
 
-    /// Writes the record of what became of an event, likewise.
+    /// Writes the record of what became of an event, likewise. One that says that a delivery was given up is not dropped: where the queue is full it
+    /// goes into another, which has no bound.
     ///
     /// # Errors
     /// As [`RecordWriter::content`].
     pub async fn outcome(&self, record: &Record) -> Result<(), BrokerError> {
-        self.write(1, || record.encode()).await
+        self.write(1, record.gives_up(), || record.encode()).await
     }
 
-    async fn write(&self, lane: usize, record: impl FnOnce() -> Bytes) -> Result<(), BrokerError> {
+    async fn write(
+        &self,
+        lane: usize,
+        stays: bool,
+        record: impl FnOnce() -> Bytes,
+    ) -> Result<(), BrokerError> {
         let Some(lanes) = &self.lanes else {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
         let record = record();
-        let sent = lanes[lane].0.send(Request { record, reply });
+        let sent = lanes[lane].0.send(Request { record, stays, reply });
         sent.map_err(|_| BrokerError::ShutDown)?;
         answer.await.unwrap_or(Err(BrokerError::ShutDown))
     }
@@ -138,10 +160,10 @@ impl Task {
                 // What is in flight is confirmed meanwhile.
                 let _ = timeout(LINGER, drain(&mut in_flight)).await;
             }
-            let (batch, replies);
-            (batch, replies, next) = gather(first, &mut inbox);
+            let (batch, sent);
+            (batch, sent, next) = gather(first, &mut inbox);
             before = batch.len();
-            in_flight.push(self.publish(batch, replies));
+            in_flight.push(self.publish(batch, sent));
             while next.is_some() && in_flight.len() >= AT_ONCE {
                 in_flight.next().await;
             }
@@ -149,30 +171,53 @@ impl Task {
         while in_flight.next().await.is_some() {}
     }
 
-    async fn publish(&self, batch: Batch, replies: Vec<oneshot::Sender<Result<(), BrokerError>>>) {
+    async fn publish(&self, batch: Batch, sent: Vec<Sent>) {
+        let result = self.send(self.queue, batch).await;
+        if matches!(result, Err(BrokerError::Full)) {
+            return self.yields(sent).await;
+        }
+        for record in sent {
+            record.answer(result.clone());
+        }
+    }
+
+    /// The queue is full: what may be missing in the history is gone, and the rest goes where there is no bound.
+    async fn yields(&self, sent: Vec<Sent>) {
+        let (mut batch, mut staying, mut dropped) = (Batch::default(), Vec::new(), 0);
+        for record in sent {
+            match record.stays.clone() {
+                Some(bytes) => {
+                    batch.push(bytes);
+                    staying.push(record);
+                }
+                None => {
+                    dropped += 1;
+                    record.answer(Ok(()));
+                }
+            }
+        }
+        if dropped > 0 {
+            self.metrics
+                .add(Metric::RecordsDropped, &[self.queue.name()], f64::from(dropped));
+            self.tell();
+        }
+        if !batch.is_empty() {
+            let result = self.send(Queue::Deaths, batch).await;
+            staying
+                .into_iter()
+                .for_each(|record| record.answer(result.clone()));
+        }
+    }
+
+    async fn send(&self, to: Queue, batch: Batch) -> Result<(), BrokerError> {
         let records = batch.len() as f64;
         let message = Outgoing::internal(batch.encode());
         let publish = self
             .broker
-            .publish(Destination::Internal(self.queue), message, self.within);
-        let result = match publish.await {
-            Err(BrokerError::Full) => {
-                self.metrics
-                    .add(Metric::RecordsDropped, &[self.queue.name()], records);
-                self.tell();
-                Ok(())
-            }
-            Ok(()) => {
-                self.metrics
-                    .add(Metric::RecordsWritten, &[self.queue.name()], records);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        for reply in replies {
-            // Whoever wrote it may have been broken off.
-            let _ = reply.send(result.clone());
-        }
+            .publish(Destination::Internal(to), message, self.within);
+        publish.await?;
+        self.metrics.add(Metric::RecordsWritten, &[to.name()], records);
+        Ok(())
     }
 
     fn tell(&self) {
@@ -194,29 +239,28 @@ async fn drain<F: Future<Output = ()>>(in_flight: &mut FuturesUnordered<F>) {
     std::future::pending().await
 }
 
-type Gathered = (
-    Batch,
-    Vec<oneshot::Sender<Result<(), BrokerError>>>,
-    Option<Request>,
-);
+type Gathered = (Batch, Vec<Sent>, Option<Request>);
 
 /// What waits, up to the bounds of a message; and what is to go after it.
 fn gather(first: Request, inbox: &mut mpsc::UnboundedReceiver<Request>) -> Gathered {
-    let (mut batch, mut replies) = (Batch::default(), Vec::new());
+    let (mut batch, mut sent) = (Batch::default(), Vec::new());
     let mut request = first;
     loop {
         let is_alone = request.record.len() >= ALONE_BYTES;
         if is_alone && !batch.is_empty() {
-            return (batch, replies, Some(request));
+            return (batch, sent, Some(request));
         }
+        sent.push(Sent {
+            stays: request.stays.then(|| request.record.clone()),
+            reply: request.reply,
+        });
         batch.push(request.record);
-        replies.push(request.reply);
         if is_alone || batch.len() >= BATCH_RECORDS_MAX || batch.bytes() >= BATCH_BYTES_MAX {
-            return (batch, replies, None);
+            return (batch, sent, None);
         }
         request = match inbox.try_recv() {
             Ok(request) => request,
-            Err(_) => return (batch, replies, None),
+            Err(_) => return (batch, sent, None),
         };
     }
 }

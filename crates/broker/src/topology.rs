@@ -208,6 +208,7 @@ fn queues(names: &Names, bounds: Bounds) -> Vec<QueueSpec> {
         public(Queue::Ordered),
         history(Queue::Contents),
         history(Queue::Records),
+        quorum(names.queue(Queue::Deaths), vec![]),
     ];
     for (level, ttl_ms) in LEVELS_MS.iter().enumerate() {
         let ttl_ms = i64::try_from(*ttl_ms).unwrap_or(i64::MAX);
@@ -240,7 +241,7 @@ fn bindings(names: &Names) -> Vec<Binding> {
     for queue in [Queue::Deliveries, Queue::Suspects, Queue::Dead, Queue::Faults] {
         bindings.push(bind(Internal, names.queue(queue), queue.name()));
     }
-    for queue in [Queue::Contents, Queue::Records] {
+    for queue in [Queue::Contents, Queue::Records, Queue::Deaths] {
         bindings.push(bind(Records, names.queue(queue), queue.name()));
     }
     for shelf in [Queue::Dead, Queue::Faults] {
@@ -338,6 +339,6 @@ mod tests {
                 "{binding:?}"
             );
         }
-        assert_eq!(topology.queues.len(), 8 + LEVELS_MS.len() + 2);
+        assert_eq!(topology.queues.len(), 9 + LEVELS_MS.len() + 2);
     }
 }

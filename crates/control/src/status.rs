@@ -6,7 +6,9 @@ use std::time::Duration;
 use hooklane_broker::{Broker, BrokerError, Consumption, Depth, Destination, Outgoing, Queue};
 use hooklane_policy::ladder::LEVELS_MS;
 use hooklane_types::UnixMillis;
-use hooklane_types::control::{Control, ControlMessage, EndpointCondition, EndpointStatus, StatusReply};
+use hooklane_types::control::{
+    Control, ControlMessage, EndpointCondition, EndpointStatus, RecordsDropped, StatusReply,
+};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -43,6 +45,8 @@ pub struct Status {
     pub dispatchers_expected: u64,
     /// Endpoints that the dispatchers have had to do with.
     pub endpoints: Vec<EndpointSummary>,
+    /// What processes had to drop of the history, as the dispatchers heard it.
+    pub records_dropped: Vec<Dropped>,
 }
 
 /// One queue.
@@ -72,6 +76,21 @@ pub struct Dispatcher {
     pub pod: String,
     /// Since when it runs.
     pub since: String,
+}
+
+/// What one process had to drop of the history, because the queues into it were full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Its name.
+    pub pod: String,
+    /// Since when it runs, and counts.
+    pub since: String,
+    /// Contents of events.
+    pub contents: u64,
+    /// What became of events.
+    pub records: u64,
+    /// When it last dropped one.
+    pub last_at: String,
 }
 
 /// One endpoint, over all dispatchers.
@@ -123,6 +142,7 @@ pub async fn gather(
         dispatchers: replies.dispatchers(),
         dispatchers_expected: expected,
         endpoints: replies.endpoints(),
+        records_dropped: replies.dropped(),
     })
 }
 
@@ -232,6 +252,25 @@ impl Replies {
             .collect()
     }
 
+    /// Each process once, by the newest that was heard.
+    fn dropped(&self) -> Vec<Dropped> {
+        let mut newest: BTreeMap<&str, &RecordsDropped> = BTreeMap::new();
+        for told in self.parts.values().flat_map(|reply| &reply.dropped) {
+            let known = newest.entry(&told.pod).or_insert(told);
+            if (told.since, told.last_at) > (known.since, known.last_at) {
+                *known = told;
+            }
+        }
+        let shown = newest.into_values().map(|told| Dropped {
+            pod: told.pod.clone(),
+            since: present::time(told.since),
+            contents: told.contents,
+            records: told.records,
+            last_at: present::time(told.last_at),
+        });
+        shown.collect()
+    }
+
     fn endpoints(&self) -> Vec<EndpointSummary> {
         let mut merged: BTreeMap<&str, EndpointSummary> = BTreeMap::new();
         for endpoint in self.parts.values().flat_map(|reply| &reply.endpoints) {
@@ -315,6 +354,13 @@ mod tests {
                 last_outcome: Some(format!("{last_at}")),
                 last_at: Some(UnixMillis(last_at)),
             }],
+            dropped: vec![RecordsDropped {
+                pod: "ingest".to_owned(),
+                since: UnixMillis(0),
+                contents: last_at as u64,
+                records: 1,
+                last_at: UnixMillis(last_at),
+            }],
         }
     }
 
@@ -335,5 +381,7 @@ mod tests {
             (endpoints[0].in_flight, endpoints[0].last_outcome.as_deref()),
             (4, Some("9"))
         );
+        let dropped = replies.dropped();
+        assert_eq!((dropped.len(), dropped[0].contents), (1, 9));
     }
 }

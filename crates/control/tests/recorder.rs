@@ -20,10 +20,10 @@ use hooklane_store::history::{
 use hooklane_store::sqlite::history::SqliteHistory;
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_testkit::rabbitmq::{Vhost, shared};
-use hooklane_types::record::{Attempt, Decision, DeliveryKey, EventRef, Record, Trigger};
+use hooklane_types::record::{Attempt, Decision, DeliveryKey, EventRef, Record, Settled, Trigger};
 use hooklane_types::{
-    ApplicationId, AttemptId, AttemptOutcome, EndpointId, Event, EventId, EventType, FaultReason, Internal,
-    Origin, UnixMillis,
+    ApplicationId, AttemptId, AttemptOutcome, DeadReason, EndpointId, Event, EventId, EventType, FaultReason,
+    Internal, Origin, UnixMillis,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -125,7 +125,7 @@ impl Stage {
 
     async fn waiting(&self) -> Result<u64> {
         let mut waiting = 0;
-        for queue in [Queue::Contents, Queue::Records] {
+        for queue in [Queue::Contents, Queue::Records, Queue::Deaths] {
             waiting += self.broker.depth(queue).await?.messages;
         }
         Ok(waiting)
@@ -423,6 +423,56 @@ async fn at_its_bound_history_yields_and_says_so(stage: Stage) -> Result<()> {
     stage.until_kept(written as usize, 20).await
 }
 
+async fn that_a_delivery_was_given_up_is_never_dropped(stage: Stage) -> Result<()> {
+    // Goal: with the store away and `records` full, attempts that delivered yield, those that were the last stay, as do deliveries that ended
+    // without one; once the store is back each of them is in the history, dead.
+    let away = Arc::new(Away {
+        history: stage.history.clone(),
+        is_away: AtomicBool::new(true),
+    });
+    let _stop = stage.record(away.clone());
+    let writer = stage.writer();
+    let mut number = 0;
+    while stage.metrics.value(Metric::RecordsDropped, &["records"]) == 0.0 {
+        ensure!(number < 10_000, "the queue has no bound");
+        writer.outcome(&Record::Attempt(attempt(number))).await?;
+        number += 1;
+    }
+    let first = number;
+    for number in first..first + 20 {
+        let last = Attempt {
+            decision: Decision::Dead(DeadReason::Exhausted),
+            ..attempt(number)
+        };
+        writer.outcome(&Record::Attempt(last)).await?;
+        writer.outcome(&Record::Attempt(attempt(number + 100))).await?;
+        let settled = Settled {
+            delivery: attempt(number + 200).delivery,
+            at: NOW,
+            reason: DeadReason::Expired,
+        };
+        writer.outcome(&Record::Settled(settled)).await?;
+    }
+    ensure!(stage.metrics.value(Metric::RecordsWritten, &["deaths"]) == 40.0);
+    ensure!(stage.metrics.value(Metric::RecordsDropped, &["records"]) >= 20.0);
+    away.is_away.store(false, Ordering::Relaxed);
+    eventually(async || Ok(stage.waiting().await? == 0)).await?;
+    for number in first..first + 20 {
+        for (number, reason) in [
+            (number, DeadReason::Exhausted),
+            (number + 200, DeadReason::Expired),
+        ] {
+            let id = &attempt(number).delivery.event.id;
+            let found = stage.history.outcomes(&application(), id, &endpoint()).await?;
+            ensure!(
+                found.len() == 1 && found[0].state.terminal.as_ref().and_then(|end| end.dead) == Some(reason),
+                "{number}: {found:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 async fn a_newer_record_waits_and_stops_nothing(stage: Stage) -> Result<()> {
     // Goal: it is still in the queue, and what came with it is kept.
     let mut newer = Record::Attempt(attempt(1)).encode().to_vec();
@@ -472,6 +522,7 @@ on_both! {
     what_was_taken_and_not_written_comes_again: 1 << 30;
     a_bad_row_becomes_a_fault_and_stops_nothing: 1 << 30;
     at_its_bound_history_yields_and_says_so: 200_000;
+    that_a_delivery_was_given_up_is_never_dropped: 20_000;
     a_newer_record_waits_and_stops_nothing: 1 << 30;
 }
 

@@ -21,6 +21,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 status::answer(&core, &id).await;
             }
             Some(ControlMessage::EndpointGone(told)) => gone::hear(&core, &told),
+            Some(ControlMessage::RecordsDropped(told)) => core.drops.hear(told),
             // For others, or of another version.
             Some(_) | None => {}
         }

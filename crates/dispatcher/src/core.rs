@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use crate::claims::Guard;
 use crate::clock::Clock;
 use crate::dispatchers::Dispatchers;
+use crate::drops::Drops;
 use crate::endpoints::{Endpoints, Moment};
 use crate::run::Ports;
 use crate::settings::{DispatcherSettings, Shutdown};
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) endpoints: Endpoints,
     pub(crate) dispatchers: Dispatchers,
     pub(crate) unknown: Unknown,
+    pub(crate) drops: Drops,
     pub(crate) settle: Settle,
     /// Faults with large bodies that may be written at once.
     pub(crate) large_faults: Semaphore,
@@ -56,6 +58,7 @@ impl Core {
             endpoints: Endpoints::new(metrics.clone()),
             dispatchers: Dispatchers::new(settings.is_alone),
             unknown: Unknown::default(),
+            drops: Drops::default(),
             settle: Settle::new(broker.clone(), records, settings.publish_timeout),
             large_faults: Semaphore::new(LARGE_FAULTS_MAX),
             ingest_exchange: format!("{}.ingest", settings.prefix),

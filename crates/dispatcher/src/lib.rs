@@ -7,6 +7,7 @@ mod clock;
 mod control;
 mod core;
 mod dispatchers;
+mod drops;
 mod endpoints;
 mod error;
 mod faults;

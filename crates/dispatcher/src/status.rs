@@ -36,6 +36,10 @@ fn parts(core: &Core, id: &str, mut endpoints: Vec<EndpointStatus>) -> Vec<Statu
             part: part as u32,
             parts: count as u32,
             endpoints: endpoints.by_ref().take(STATUS_ENDPOINTS_MAX).collect(),
+            dropped: match part {
+                0 => core.drops.all(),
+                _ => vec![],
+            },
         })
         .collect()
 }

@@ -73,7 +73,7 @@ metrics! {
     Parks Counter "hooklane_parks_total" ["reason"] "Deliveries parked without an attempt (sick, limit, throttled, paused, disabled).";
     Faults Counter "hooklane_faults_total" ["reason"] "Messages that the pipeline could not handle, by reason.";
     Suspects Counter "hooklane_suspects_total" ["verdict"] "Suspect messages by verdict (cleared, convicted).";
-    RecordsWritten Counter "hooklane_records_written_total" ["queue"] "Records put on their way into the history, by queue (contents, records).";
+    RecordsWritten Counter "hooklane_records_written_total" ["queue"] "Records put on their way into the history, by queue (contents, records, deaths).";
     RecordsDropped Counter "hooklane_records_dropped_total" ["queue"] "Records that the history will never have, because their queue was full.";
     RecordsKept Counter "hooklane_records_kept_total" [] "Records written to the history.";
     RecordsRefused Counter "hooklane_records_refused_total" [] "Records that the history cannot keep; they are put on the shelf of faults.";

@@ -49,11 +49,29 @@ pub enum ControlMessage {
     StatusReply(StatusReply),
     /// An endpoint answered 410 to one dispatcher; the others stop as well.
     EndpointGone(EndpointGone),
+    /// A process had to drop records.
+    RecordsDropped(RecordsDropped),
     /// Nobody listens for it: it is published because a broker in an alarm tells only those who publish.
     Pulse,
     /// Something of another version.
     #[serde(other)]
     Unknown,
+}
+
+/// What a process had to drop of the history, because the queues into it were full. Repeated as long as it runs: whoever begins to listen hears of
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsDropped {
+    /// Which process.
+    pub pod: String,
+    /// Since when it runs.
+    pub since: UnixMillis,
+    /// Contents of events, since then.
+    pub contents: u64,
+    /// What became of events, since then.
+    pub records: u64,
+    /// When it last dropped one, to a few seconds.
+    pub last_at: UnixMillis,
 }
 
 /// Which endpoint answered 410, and to whom.
@@ -112,6 +130,9 @@ pub struct StatusReply {
     pub parts: u32,
     /// The endpoints that it has had to do with.
     pub endpoints: Vec<EndpointStatus>,
+    /// What it heard that processes had to drop of the history; in the first part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<RecordsDropped>,
 }
 
 /// One endpoint, as one dispatcher sees it.
@@ -188,10 +209,21 @@ mod tests {
                 last_outcome: Some("5xx".to_owned()),
                 last_at: None,
             }],
+            dropped: vec![],
         }));
         let json = r#"{"v":1,"kind":"status_reply","id":"q1","pod":"host:1","since":5,"part":0,"parts":1,"endpoints":[{"id":"shop","state":"sick","in_flight":3,"last_outcome":"5xx","last_at":null}]}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), json);
         assert_eq!(read(json), Some(reply.message));
+        let dropped = Control::new(ControlMessage::RecordsDropped(RecordsDropped {
+            pod: "ingest host-1".to_owned(),
+            since: UnixMillis(5),
+            contents: 7,
+            records: 0,
+            last_at: UnixMillis(9),
+        }));
+        let json = r#"{"v":1,"kind":"records_dropped","pod":"ingest host-1","since":5,"contents":7,"records":0,"last_at":9}"#;
+        assert_eq!(serde_json::to_string(&dropped).unwrap(), json);
+        assert_eq!(read(json), Some(dropped.message));
     }
 
     #[test]

@@ -105,6 +105,15 @@ pub struct Settled {
 }
 
 impl Record {
+    /// Whether it says that a delivery was given up.
+    pub fn gives_up(&self) -> bool {
+        match self {
+            Record::Event(_) => false,
+            Record::Attempt(attempt) => matches!(attempt.decision, Decision::Dead(_)),
+            Record::Settled(_) => true,
+        }
+    }
+
     /// Of which event, and when that was accepted.
     pub fn event(&self) -> (&ApplicationId, &EventId, UnixMillis) {
         match self {

@@ -33,6 +33,7 @@ const ORDER: [Option<Queue>; Queue::ALL.len() + 1] = [
     None,
     Some(Queue::Contents),
     Some(Queue::Records),
+    Some(Queue::Deaths),
     Some(Queue::Dead),
     Some(Queue::Faults),
 ];

@@ -1,5 +1,7 @@
 //! The queue's file: what makes it one of ours, and its tables.
 
+use std::ops::Range;
+
 use hooklane_sqlite::{Format, Stamps, Step};
 use rusqlite::Connection;
 
@@ -25,7 +27,12 @@ pub(crate) const QUEUE: Format = Format {
         // Version 3: the queues into the history.
         Step {
             probes: || stamped(&Queue::ALL[..HISTORY_FROM]),
-            statements: || tables(HISTORY_FROM),
+            statements: || tables(HISTORY_FROM..DEATHS_FROM),
+        },
+        // Version 4: what of it never yields.
+        Step {
+            probes: || stamped(&Queue::ALL[..DEATHS_FROM]),
+            statements: || tables(DEATHS_FROM..Queue::ALL.len()),
         },
     ],
     schema,
@@ -36,15 +43,13 @@ pub(crate) const QUEUE: Format = Format {
 
 /// Where the queues into the history begin in [`Queue::ALL`].
 const HISTORY_FROM: usize = 6;
+/// Where the queue of what never yields is there.
+const DEATHS_FROM: usize = 8;
 
-/// The tables of the queues from this one on, each with its line.
-fn tables(from: usize) -> String {
-    Queue::ALL
-        .into_iter()
-        .enumerate()
-        .skip(from)
-        .map(|(id, queue)| {
-            let name = queue.name();
+/// The tables of these queues, each with its line.
+fn tables(of: Range<usize>) -> String {
+    of.map(|id| {
+            let name = Queue::ALL[id].name();
             format!(
                 "CREATE TABLE {name} (seq INTEGER PRIMARY KEY, way INTEGER NOT NULL, head BLOB, body BLOB NOT NULL);
                 INSERT INTO queues VALUES ({id}, '{name}', 0, 0, 0);"
@@ -56,7 +61,7 @@ fn tables(from: usize) -> String {
 /// One table per queue, in the order of arrival; `delayed` for all levels of the ladder. `head` is what a producer wrote beside
 /// the body, and empty otherwise. `queues.mark` is the highest `seq` that a consumer may have had in hand.
 fn schema() -> String {
-    let queues = tables(0);
+    let queues = tables(0..Queue::ALL.len());
     let stamps = Stamps::SCHEMA;
     format!(
         "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), next_seq INTEGER NOT NULL, now_ms INTEGER NOT NULL,

@@ -136,7 +136,7 @@ impl RabbitMq {
                     queue.name()
                 )));
             }
-            Destination::Internal(queue @ (Queue::Contents | Queue::Records)) => {
+            Destination::Internal(queue @ (Queue::Contents | Queue::Records | Queue::Deaths)) => {
                 (Exchange::Records, queue.name().into(), convert::internal(true))
             }
             Destination::Internal(queue) => {

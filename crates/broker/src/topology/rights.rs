@@ -80,22 +80,26 @@ impl Rights {
             // right on it, and this is the one that takes no message out.
             Actor::Dispatcher => Rights {
                 configure: pattern("control\\..+"),
-                write: pattern("internal|records|contents|control|control\\..+|delay\\.[0-9]+|dead|faults"),
+                write: pattern(
+                    "internal|records|contents|deaths|control|control\\..+|delay\\.[0-9]+|dead|faults",
+                ),
                 read: pattern("events|ordered|deliveries|suspects|control|control\\..+"),
             },
             // Events that are sent as an example go to `ingest`, what is sent again and what cannot be recorded to `internal`.
             Actor::Control => Rights {
                 configure: pattern("control\\..+|(dead|faults)\\.lock"),
                 write: pattern(
-                    "events|ordered|ingest|internal|records|contents|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
+                    "events|ordered|ingest|internal|records|contents|deaths|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
                 ),
-                read: pattern("contents|records|control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
+                read: pattern(
+                    "contents|records|deaths|control|control\\..+|(dead|faults)(\\.holder|\\.lock)?",
+                ),
             },
             // Replays go to `internal` or `ingest`; raw faults go back to where they were published.
             Actor::Operator => Rights {
                 configure: pattern("control\\..+|(dead|faults)\\.lock"),
                 write: pattern(
-                    "events|ordered|ingest|internal|records|contents|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
+                    "events|ordered|ingest|internal|records|contents|deaths|control|control\\..+|deliveries|suspects|delay\\.[0-9]+",
                 ),
                 read: pattern("control|control\\..+|(dead|faults)(\\.holder|\\.lock)?"),
             },

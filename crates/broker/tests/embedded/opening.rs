@@ -310,18 +310,24 @@ async fn a_queue_of_version_1_is_brought_up_to_date_and_keeps_its_messages() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_of_version_2_gets_the_queues_into_the_history() -> Result<()> {
-    // Goal: as version 2 left it, without them; then they take messages, and the stamps are what they were.
+async fn a_queue_of_version_2_or_3_gets_the_queues_into_the_history() -> Result<()> {
+    // Goal: as those versions left it, without them; then they take messages, and the stamps are what they were.
+    gets_history(
+        "DROP TABLE contents; DROP TABLE records; DROP TABLE deaths; DELETE FROM queues WHERE id > 5; PRAGMA user_version = 2",
+    )
+    .await?;
+    gets_history("DROP TABLE deaths; DELETE FROM queues WHERE id > 7; PRAGMA user_version = 3").await
+}
+
+/// A queue that was made like this gets what it lacks.
+async fn gets_history(made: &str) -> Result<()> {
     let directory = filled(2).await?;
     let stamps = || -> Result<_> { inspect(directory.path())?.stamps().cloned().context("stamps") };
     let before = stamps()?;
-    edit(
-        directory.path(),
-        "DROP TABLE contents; DROP TABLE records; DELETE FROM queues WHERE id > 5; PRAGMA user_version = 2",
-    )?;
+    edit(directory.path(), made)?;
     let broker = EmbeddedBroker::open(EmbeddedSettings::new(directory.path()))?;
     ensure!(broker.depth(Queue::Events).await?.messages == 2);
-    for queue in [Queue::Contents, Queue::Records] {
+    for queue in [Queue::Contents, Queue::Records, Queue::Deaths] {
         let to = Destination::Internal(queue);
         broker.publish(to, internal("a record"), PATIENCE).await?;
         ensure!(broker.depth(queue).await?.messages == 1);

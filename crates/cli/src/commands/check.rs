@@ -1,12 +1,14 @@
 //! `hooklane check`
 
 mod directory;
+mod history;
 mod store;
 
 use std::fmt;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use hooklane_broker::rabbitmq::check::{Finding, Verdict, check};
@@ -88,10 +90,17 @@ impl Check {
         let postgres = loaded
             .as_ref()
             .and_then(|loaded| loaded.settings.store.postgres.clone());
+        let within = loaded
+            .as_ref()
+            .map(|loaded| loaded.settings.broker.publish_timeout);
         let rabbitmq = loaded.and_then(|loaded| loaded.settings.broker.rabbitmq(broker_role).ok());
         let mut bad = count(&findings, Verdict::Problem);
         match rabbitmq {
-            Some(rabbitmq) => bad += block_on(broker(rabbitmq))?,
+            Some(rabbitmq) => {
+                // Asking the dispatchers takes an operator's rights.
+                let asked = within.filter(|_| broker_role == BrokerRole::Operator);
+                bad += block_on(broker(rabbitmq, asked))?;
+            }
             None if bad == 0 => show(&without_broker())?,
             None => {}
         }
@@ -101,7 +110,12 @@ impl Check {
             bad += count(&[finding], Verdict::Problem);
         }
         if let Some(embedded) = embedded {
-            let findings = directory::findings(&embedded);
+            let mut findings = directory::findings(&embedded);
+            if let Some(within) = within {
+                findings.extend(block_on(async {
+                    Ok(history::in_process(&embedded, within).await)
+                })?);
+            }
             findings.iter().try_for_each(show)?;
             bad += count(&findings, Verdict::Problem);
         }
@@ -120,9 +134,12 @@ fn without_broker() -> Finding {
     }
 }
 
-/// Prints what is found on the broker; the number of problems.
-async fn broker(settings: RabbitMqSettings) -> anyhow::Result<usize> {
-    let findings = check(&settings).await;
+/// Prints what is found on the broker, and what the dispatchers say where they are asked within a time; the number of problems.
+async fn broker(settings: RabbitMqSettings, asked: Option<Duration>) -> anyhow::Result<usize> {
+    let mut findings = check(&settings).await;
+    if let Some(within) = asked.filter(|_| count(&findings, Verdict::Problem) == 0) {
+        findings.extend(history::on_broker(settings, within).await);
+    }
     findings.iter().try_for_each(show)?;
     Ok(count(&findings, Verdict::Problem))
 }

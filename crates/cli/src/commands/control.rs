@@ -83,6 +83,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let telling = pod.follow("control", &mut tasks, &signals).await;
     let records = recording::start(
+        "control",
         &settings,
         recording::Parts {
             catalog,

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
 use super::opening::Opening;
-use super::pod;
 use super::service::{ListenSetting, Signals, alive, listen, readiness, run_beside};
+use super::{pod, recording};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -87,7 +87,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             shared_claims = Some(Arc::new(PostgresClaims::new(pod::postgres(&settings)?)?));
         }
         if settings.store.history {
-            records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
+            let parts = (broker.clone(), metrics.clone());
+            records = recording::writer("dispatcher", &settings, parts, &mut tasks, &signals);
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));

@@ -15,7 +15,7 @@ use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
 use super::opening::Opening;
 use super::service::{ListenSetting, Signals, alive, listen, run_beside};
-use super::{management, pod};
+use super::{management, pod, recording};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -102,7 +102,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         telling = Some(pod.follow("ingest", &mut tasks, &signals).await);
         ids = Some(Arc::new(PostgresPublished::new(pod::postgres(&settings)?)?));
         if settings.store.history {
-            records = RecordWriter::start(broker.clone(), settings.broker.publish_timeout, metrics.clone());
+            let parts = (broker.clone(), metrics.clone());
+            records = recording::writer("ingest", &settings, parts, &mut tasks, &signals);
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));

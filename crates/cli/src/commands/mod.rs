@@ -10,6 +10,7 @@ mod dead;
 mod demo;
 mod dispatcher;
 mod drain;
+mod drops;
 mod faults;
 mod flags;
 mod ingest;

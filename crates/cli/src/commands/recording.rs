@@ -13,8 +13,8 @@ use hooklane_types::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::now;
 use super::service::Signals;
+use super::{drops, now};
 use crate::settings::Settings;
 
 /// What it works with.
@@ -29,6 +29,7 @@ pub struct Parts {
 
 /// Starts the recorder, where there is a history, and gives what writes records for it.
 pub fn start(
+    role: &str,
     settings: &Settings,
     parts: Parts,
     tasks: &mut JoinSet<anyhow::Result<()>>,
@@ -37,8 +38,13 @@ pub fn start(
     let Some(history) = parts.history else {
         return RecordWriter::off();
     };
-    let within = settings.broker.publish_timeout;
-    let records = RecordWriter::start(parts.broker.clone(), within, parts.metrics.clone());
+    let records = writer(
+        role,
+        settings,
+        (parts.broker.clone(), parts.metrics.clone()),
+        tasks,
+        signals,
+    );
     let recorder = Recorder {
         broker: parts.broker.clone(),
         history: history.clone(),
@@ -57,6 +63,19 @@ pub fn start(
     };
     tasks.spawn(recorder.run(signals.stop.clone()).map(Ok));
     records
+}
+
+/// What writes records, and tells what it had to drop.
+pub fn writer(
+    role: &str,
+    settings: &Settings,
+    (broker, metrics): (SharedBroker, Arc<Metrics>),
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    signals: &Signals,
+) -> RecordWriter {
+    let parts = (broker.clone(), metrics.clone());
+    drops::tell(role, settings, parts, tasks, signals.stop.clone());
+    RecordWriter::start(broker, settings.broker.publish_timeout, metrics)
 }
 
 /// Carries out recoveries until the stop.

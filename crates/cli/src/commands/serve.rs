@@ -107,6 +107,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let keys = admin_socket::listen(&key_socket)?;
     tasks.spawn(management.following.map(Ok));
     let records = recording::start(
+        "serve",
         &settings,
         recording::Parts {
             catalog: management.catalog.clone(),

@@ -87,6 +87,21 @@ fn print(out: &mut impl Write, status: &status::Status) -> io::Result<()> {
     }
     endpoints.flush()?;
     writeln!(out)?;
+    if !status.records_dropped.is_empty() {
+        let header = ["HISTORY DROPPED BY", "CONTENTS", "RECORDS", "SINCE", "LAST AT"];
+        let mut dropped = Table::new(&mut *out, &header);
+        for by in &status.records_dropped {
+            dropped.add(vec![
+                by.pod.clone(),
+                by.contents.to_string(),
+                by.records.to_string(),
+                by.since.clone(),
+                by.last_at.clone(),
+            ])?;
+        }
+        dropped.flush()?;
+        writeln!(out)?;
+    }
     let answered = status.dispatchers.len() as u64;
     writeln!(
         out,

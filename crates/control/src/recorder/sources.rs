@@ -1,4 +1,4 @@
-//! What is taken together: messages of both queues, so that an event and what became of it are written in one go. Written one by one they cost the
+//! What is taken together: messages of all queues into the history, so that an event and what became of it are written in one go. Written one by one they cost the
 //! store twice as much: an outcome whose event is not there yet makes a stub, which its content then replaces.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use hooklane_broker::{Broker, ConsumeOptions, Consumption, Incoming, Queue};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Messages in hand from each of the two queues.
+/// Messages in hand from each queue.
 const PREFETCH: u16 = 64;
 /// Bytes of them.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -25,10 +25,11 @@ pub(super) struct Taken {
     pub(super) incoming: Incoming,
 }
 
-/// The two queues.
+/// The queues.
 pub(super) struct Sources {
     contents: Source,
     outcomes: Source,
+    deaths: Source,
 }
 
 struct Source {
@@ -38,11 +39,12 @@ struct Source {
 }
 
 impl Sources {
-    /// Subscribes to both.
+    /// Subscribes to all.
     pub(super) fn of(broker: &dyn Broker) -> Sources {
         Sources {
             contents: Source::of(broker, Queue::Contents),
             outcomes: Source::of(broker, Queue::Records),
+            deaths: Source::of(broker, Queue::Deaths),
         }
     }
 
@@ -65,7 +67,7 @@ impl Sources {
 
     /// Takes nothing from this queue for a while. What was not acked is given back.
     pub(super) async fn rest(&mut self, queue: Queue) {
-        for source in [&mut self.contents, &mut self.outcomes] {
+        for source in [&mut self.contents, &mut self.outcomes, &mut self.deaths] {
             if source.queue == queue {
                 source.consumption.pause(GRACE).await;
                 source.rests_until = Some(Instant::now() + NEWER_REST);
@@ -77,6 +79,7 @@ impl Sources {
         tokio::select! {
             taken = self.contents.next() => taken,
             taken = self.outcomes.next() => taken,
+            taken = self.deaths.next() => taken,
         }
     }
 }

@@ -396,6 +396,7 @@ pub(crate) fn index(queue: Queue) -> usize {
         Queue::Faults => 5,
         Queue::Contents => 6,
         Queue::Records => 7,
+        Queue::Deaths => 8,
     }
 }
 
