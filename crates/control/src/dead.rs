@@ -30,6 +30,8 @@ pub enum DeadEntry {
 pub struct DeadRow {
     /// The event's id, which is the `webhook-id`.
     pub id: String,
+    /// The letter's own id: an event may be dead at several endpoints.
+    pub dead_letter: Option<String>,
     /// Whose.
     pub application: Option<String>,
     /// The event's type.
@@ -56,6 +58,8 @@ pub struct DeadRow {
 pub struct DeadDetail {
     /// The event's id, which is the `webhook-id`.
     pub id: String,
+    /// The letter's own id: an event may be dead at several endpoints.
+    pub dead_letter: Option<String>,
     /// Why it was given up, or `unreadable`.
     pub reason: &'static str,
     /// When.
@@ -137,6 +141,8 @@ impl From<&Delivery> for DeliveryDetail {
 
 /// Its reason's name where it has none.
 const UNREADABLE: &str = "unreadable";
+const ID_PREFIX: &str = "dead_";
+const UNREADABLE_PREFIX: &str = "unr_";
 
 impl Entry for DeadEntry {
     type Reason = DeadReason;
@@ -159,6 +165,7 @@ impl Entry for DeadEntry {
                 let event = &letter.delivery.event;
                 Facts {
                     id: event.id.to_string(),
+                    own_id: Some(own_id(&letter.delivery)),
                     application: Some(event.application.to_string()),
                     endpoint: letter.delivery.endpoints.first().cloned(),
                     event_type: Some(event.event_type.clone()),
@@ -167,7 +174,8 @@ impl Entry for DeadEntry {
                 }
             }
             DeadEntry::Unreadable { message, .. } => Facts {
-                id: fingerprint::of("unr_", message, 0),
+                id: fingerprint::of(UNREADABLE_PREFIX, message, 0),
+                own_id: None,
                 application: None,
                 endpoint: None,
                 event_type: None,
@@ -185,6 +193,7 @@ impl Entry for DeadEntry {
         };
         DeadRow {
             id: facts.id,
+            dead_letter: facts.own_id,
             application: facts.application,
             event_type: facts.event_type.map(|found| found.to_string()),
             endpoint: facts.endpoint.map(|found| found.to_string()),
@@ -207,6 +216,7 @@ impl Entry for DeadEntry {
         };
         DeadDetail {
             id: facts.id,
+            dead_letter: facts.own_id,
             reason: facts.reason.map_or(UNREADABLE, DeadReason::name),
             died_at: facts.at,
             error,
@@ -231,6 +241,25 @@ impl Entry for DeadEntry {
             DeadEntry::Unreadable { error, .. } => Err(NotReplayable(error.to_string())),
         }
     }
+}
+
+/// By what makes it a delivery. A letter that a crash put there twice has the same name twice.
+fn own_id(delivery: &Delivery) -> String {
+    let event = &delivery.event;
+    let endpoint = delivery
+        .endpoints
+        .first()
+        .map_or("", |endpoint| endpoint.as_str());
+    fingerprint::of_parts(
+        ID_PREFIX,
+        &[
+            event.application.as_str().as_bytes(),
+            event.id.as_str().as_bytes(),
+            endpoint.as_bytes(),
+            &delivery.target.to_be_bytes(),
+            &delivery.run.to_be_bytes(),
+        ],
+    )
 }
 
 /// The delivery's next run: the same event, a new attempt count, and a deadline by the endpoint's settings of the day.

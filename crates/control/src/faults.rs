@@ -136,6 +136,7 @@ impl Entry for FaultEntry {
     fn facts(&self) -> Facts<FaultReason> {
         Facts {
             id: self.id.clone(),
+            own_id: None,
             application: self.subject.application.clone(),
             endpoint: self.subject.endpoint.clone(),
             event_type: self.subject.event_type.clone(),

@@ -1,5 +1,7 @@
 //! Which messages of a shelf are meant.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hooklane_types::{ApplicationId, EndpointId, EventType, TypePattern, UnixMillis};
@@ -7,8 +9,10 @@ use hooklane_types::{ApplicationId, EndpointId, EventType, TypePattern, UnixMill
 /// All conditions hold at once; one that is not set holds always.
 #[derive(Clone, Debug)]
 pub struct Filter<R> {
-    /// The event's id (dead letters) or the fault's id.
+    /// The event's id or the letter's own (dead letters), or the fault's id.
     pub id: Option<String>,
+    /// Whose events are meant at all.
+    pub whose: Option<Whose>,
     /// Whose event it is.
     pub application: Option<ApplicationId>,
     /// Whom it was for.
@@ -27,6 +31,7 @@ impl<R> Default for Filter<R> {
     fn default() -> Filter<R> {
         Filter {
             id: None,
+            whose: None,
             application: None,
             endpoint: None,
             event_type: None,
@@ -37,11 +42,32 @@ impl<R> Default for Filter<R> {
     }
 }
 
+type Test = dyn Fn(Option<&str>) -> bool + Send + Sync;
+
+/// Says of an application, as the message names it, whether it is meant.
+#[derive(Clone)]
+pub struct Whose(Arc<Test>);
+
+impl Whose {
+    /// By this test; it gets none where the message names no application.
+    pub fn new(test: impl Fn(Option<&str>) -> bool + Send + Sync + 'static) -> Whose {
+        Whose(Arc::new(test))
+    }
+}
+
+impl fmt::Debug for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Whose")
+    }
+}
+
 /// What a filter looks at. What a message does not say meets no condition on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts<R> {
     /// What it is called in commands.
     pub id: String,
+    /// What it alone is called, where several share the name above: an event may be dead at several endpoints.
+    pub own_id: Option<String>,
     /// Whose event it is, as the message says it.
     pub application: Option<String>,
     /// Whom it was for.
@@ -58,6 +84,7 @@ impl<R: PartialEq> Filter<R> {
     /// Whether every message is meant.
     pub fn is_empty(&self) -> bool {
         self.id.is_none()
+            && self.whose.is_none()
             && self.application.is_none()
             && self.endpoint.is_none()
             && self.event_type.is_none()
@@ -69,7 +96,9 @@ impl<R: PartialEq> Filter<R> {
     /// Whether this message is meant.
     pub fn matches(&self, facts: &Facts<R>, now: UnixMillis) -> bool {
         let age = facts.at.map(|at| now.since(at));
-        holds(&self.id, |id| *id == facts.id)
+        holds(&self.id, |id| {
+            *id == facts.id || facts.own_id.as_ref() == Some(id)
+        }) && holds(&self.whose, |Whose(test)| test(facts.application.as_deref()))
             && holds(&self.application, |wanted| {
                 facts.application.as_deref() == Some(wanted.as_str())
             })
@@ -101,6 +130,7 @@ mod tests {
     fn facts() -> Facts<DeadReason> {
         Facts {
             id: "msg_1".to_owned(),
+            own_id: Some("dead_1".to_owned()),
             application: Some("acme".to_owned()),
             endpoint: EndpointId::parse("ep_1").ok(),
             event_type: EventType::parse("invoice.paid").ok(),
@@ -112,6 +142,7 @@ mod tests {
     fn unknown() -> Facts<DeadReason> {
         Facts {
             id: "x".to_owned(),
+            own_id: None,
             application: None,
             endpoint: None,
             event_type: None,
@@ -131,6 +162,17 @@ mod tests {
             (
                 "id",
                 Box::new(move |f, own| f.id = Some(pick(own, "msg_1", "msg_2"))),
+            ),
+            (
+                "own id",
+                Box::new(move |f, own| f.id = Some(pick(own, "dead_1", "dead_2"))),
+            ),
+            (
+                "whose",
+                Box::new(move |f, own| {
+                    let wanted = pick(own, "acme", "acm");
+                    f.whose = Some(Whose::new(move |found| found == Some(wanted.as_str())));
+                }),
             ),
             (
                 "application",

@@ -19,14 +19,22 @@ pub(crate) fn of(prefix: &str, message: &RawMessage, at_ms: i64) -> String {
         .headers
         .retain(|(name, _)| !COUNTED_BY_THE_BROKER.contains(&name.as_str()));
     let properties = present::properties(&properties).to_string();
+    of_parts(
+        prefix,
+        &[
+            &at_ms.to_be_bytes(),
+            message.exchange.as_bytes(),
+            message.routing_key.as_bytes(),
+            properties.as_bytes(),
+            &message.body,
+        ],
+    )
+}
+
+/// `prefix` and a hash over these parts.
+pub(crate) fn of_parts(prefix: &str, parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    for part in [
-        &at_ms.to_be_bytes(),
-        message.exchange.as_bytes(),
-        message.routing_key.as_bytes(),
-        properties.as_bytes(),
-        &message.body,
-    ] {
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

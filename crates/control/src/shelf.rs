@@ -1,5 +1,6 @@
 //! Reading a shelf: every message once, oldest first, and everything put back in order at the end.
 
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use hooklane_broker::topology::Names;
@@ -49,7 +50,67 @@ pub struct Scanned {
     pub ended: Ended,
 }
 
+/// An open shelf, read one message at a time. To be ended by `close`: dropped without it, nothing is lost, but messages may
+/// change their order.
+pub struct Look<'a, E: Entry> {
+    reader: &'a Reader<'a>,
+    filter: &'a Filter<E::Reason>,
+    shelf: Box<dyn Shelf>,
+    scanned: Scanned,
+    of: PhantomData<fn() -> E>,
+}
+
+impl<E: Entry> Look<'_, E> {
+    /// The next message that the filter lets through; none at the end, or when the reading was stopped.
+    ///
+    /// # Errors
+    /// When the shelf cannot be read.
+    pub async fn next(&mut self) -> Result<Option<E>, ControlError> {
+        let next = self
+            .reader
+            .next_matching::<E>(self.shelf.as_mut(), self.filter, &mut self.scanned);
+        Ok(next.await?.map(|(entry, _)| entry))
+    }
+
+    /// How far the reading came.
+    pub fn scanned(&self) -> Scanned {
+        self.scanned
+    }
+
+    /// Puts everything back in order, and frees the shelf.
+    ///
+    /// # Errors
+    /// When the connection failed meanwhile: nothing is lost.
+    pub async fn close(self) -> Result<Scanned, ControlError> {
+        self.shelf.close().await?;
+        Ok(self.scanned)
+    }
+}
+
 impl Reader<'_> {
+    /// Opens the shelf, to be read as far as the caller likes.
+    ///
+    /// # Errors
+    /// When the shelf cannot be read.
+    pub async fn look<'a, E: Entry>(
+        &'a self,
+        filter: &'a Filter<E::Reason>,
+    ) -> Result<Look<'a, E>, ControlError> {
+        let shelf = self.shelves.open(E::SHELF, self.holder.clone()).await?;
+        Ok(Look {
+            reader: self,
+            filter,
+            scanned: Scanned {
+                total: shelf.total(),
+                read: 0,
+                matched: 0,
+                ended: Ended::AtTheEnd,
+            },
+            shelf,
+            of: PhantomData,
+        })
+    }
+
     /// Shows every message that the filter lets through, until `visit` has enough.
     ///
     /// # Errors
@@ -59,33 +120,19 @@ impl Reader<'_> {
         filter: &Filter<E::Reason>,
         mut visit: impl FnMut(&E) -> std::io::Result<ControlFlow<()>>,
     ) -> Result<Scanned, ControlError> {
-        let mut shelf = self.shelves.open(E::SHELF, self.holder.clone()).await?;
-        let scanned = self.scan_open(shelf.as_mut(), filter, &mut visit).await;
-        let closed = shelf.close().await;
-        let scanned = scanned?;
-        closed?;
-        Ok(scanned)
-    }
-
-    async fn scan_open<E: Entry>(
-        &self,
-        shelf: &mut dyn Shelf,
-        filter: &Filter<E::Reason>,
-        visit: &mut impl FnMut(&E) -> std::io::Result<ControlFlow<()>>,
-    ) -> Result<Scanned, ControlError> {
-        let mut scanned = Scanned {
-            total: shelf.total(),
-            read: 0,
-            matched: 0,
-            ended: Ended::AtTheEnd,
-        };
-        while let Some((entry, _)) = self.next_matching::<E>(shelf, filter, &mut scanned).await? {
-            if visit(&entry)?.is_break() {
-                scanned.ended = Ended::Enough;
-                break;
+        let mut look = self.look::<E>(filter).await?;
+        let visited = async {
+            while let Some(entry) = look.next().await? {
+                if visit(&entry)?.is_break() {
+                    look.scanned.ended = Ended::Enough;
+                    break;
+                }
             }
+            Ok(())
         }
-        Ok(scanned)
+        .await;
+        let closed = look.close().await;
+        visited.and(closed)
     }
 
     /// Takes every message that the filter lets through off the shelf for good; `progress` gets their number so far.

@@ -1,7 +1,7 @@
 //! What `hooklane dead` and `hooklane faults` have in common: the same actions on two shelves.
 
 mod act;
-mod failure;
+pub mod failure;
 mod look;
 mod table;
 
@@ -109,6 +109,7 @@ impl FilterFlags {
         };
         Ok(Filter {
             id,
+            whose: None,
             application: application.map_err(|error| usage(format!("--application: {error}")))?,
             endpoint: endpoint.map_err(|error| usage(format!("--endpoint: {error}")))?,
             event_type: event_type.map_err(|error| usage(format!("--type: {error}")))?,
@@ -130,6 +131,18 @@ pub fn run<E: Shown>(action: Action) -> anyhow::Result<()> {
     }
 }
 
+/// This process, to others that want to read.
+pub fn holder(command: String) -> Holder {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    Holder {
+        pid: std::process::id(),
+        host: host_name(),
+        user: user.unwrap_or_else(|_| "unknown user".to_owned()),
+        command,
+        since: now(),
+    }
+}
+
 /// Everything that an action on a shelf needs.
 struct Session {
     reach: Reach,
@@ -141,7 +154,6 @@ struct Session {
 
 impl Session {
     async fn new<E: Shown>(settings: &Settings, action: &str) -> anyhow::Result<Session> {
-        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
         // Not the arguments: a broker's password may stand there.
         let command = format!("hooklane {} {action}", E::COMMAND);
         let reach = Reach::find(settings, &command).await?;
@@ -149,13 +161,7 @@ impl Session {
             shelves: reach.shelves(),
             reach,
             names: Names::new(&settings.broker.prefix)?,
-            holder: Holder {
-                pid: std::process::id(),
-                host: host_name(),
-                user: user.unwrap_or_else(|_| "unknown user".to_owned()),
-                command,
-                since: now(),
-            },
+            holder: holder(command),
             stop: CancellationToken::new(),
         })
     }
