@@ -16,7 +16,7 @@ pub(crate) struct Deadlines {
     pub(crate) header: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
-    /// End of the headers to the last byte of the answer.
+    /// End of the headers to the last byte of the answer; where that is streamed, from piece to piece.
     pub(crate) request: Duration,
 }
 
@@ -109,7 +109,7 @@ impl Activity {
     pub(crate) fn verdict(&self, now: Instant, deadlines: Deadlines) -> Verdict {
         let state = self.state();
         let over = |since: Instant, deadline: Duration| now.saturating_duration_since(since) > deadline;
-        if let Some((_, oldest)) = state.requests.first_key_value() {
+        if let Some(oldest) = state.requests.values().min() {
             return match over(*oldest, deadlines.request) {
                 true => Verdict::Slow("a request took too long"),
                 false => Verdict::Keep,
@@ -137,6 +137,13 @@ impl Activity {
 pub(crate) struct InFlight {
     activity: Arc<Activity>,
     number: u64,
+}
+
+impl InFlight {
+    /// Its answer goes on: from now on it has its time again. An answer of one piece never does.
+    pub(crate) fn goes_on(&self, now: Instant) {
+        self.activity.state().requests.insert(self.number, now);
+    }
 }
 
 impl Drop for InFlight {
@@ -201,5 +208,15 @@ mod tests {
         assert_eq!(after(&activity, start, 49), Verdict::Keep);
         drop(young);
         assert!(matches!(after(&activity, start, 51), Verdict::Slow(_)));
+    }
+
+    #[test]
+    fn an_answer_that_is_streamed_has_its_time_from_piece_to_piece() {
+        let start = Instant::now();
+        let activity = Activity::new(start);
+        let streamed = activity.begin(Version::HTTP_11, start);
+        streamed.goes_on(start + Duration::from_secs(40));
+        assert_eq!(after(&activity, start, 89), Verdict::Keep);
+        assert!(matches!(after(&activity, start, 91), Verdict::Slow(_)));
     }
 }

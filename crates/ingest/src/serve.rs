@@ -211,6 +211,7 @@ impl Connection {
         }
         response.map(|body| Tracked {
             body,
+            has_begun: false,
             in_flight: Arc::new(in_flight),
         })
     }
@@ -239,6 +240,7 @@ impl Connection {
 /// at once, and keeps them until the client opens its window.
 struct Tracked {
     body: Body,
+    has_begun: bool,
     in_flight: Arc<InFlight>,
 }
 
@@ -263,6 +265,9 @@ impl hyper::body::Body for Tracked {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if std::mem::replace(&mut self.has_begun, true) && frame.is_some() {
+            self.in_flight.goes_on(Instant::now());
+        }
         let in_flight = &self.in_flight;
         let track = |bytes| {
             Bytes::from_owner(Unsent {
