@@ -6,7 +6,7 @@ mod stage;
 use anyhow::{Context, Result, ensure};
 use hooklane_receiver::Reply;
 use hooklane_testkit::process::{Process, Signal};
-use hooklane_testkit::rabbitmq::{Node, Options as NodeOptions, Rights, User};
+use hooklane_testkit::rabbitmq::{Node, Options as NodeOptions};
 use hooklane_testkit::tls::Authority;
 use hooklane_testkit::{eventually, python};
 use serde_json::Value;
@@ -67,26 +67,6 @@ const FOR_NOBODY: [&str; 9] = [
     "{}",
 ];
 
-/// An account with the rights that `hooklane topology` prints for this role.
-async fn account(stage: &Stage, role: &str) -> Result<User> {
-    let printed: Value = serde_json::from_str(&stage.run(&["topology", "--format", "json"]).await?)?;
-    let right = |name: &str| {
-        let text = printed["rights"][role][name].as_str();
-        text.with_context(|| format!("no {name} of {role} in {printed}"))
-    };
-    let rights = Rights {
-        configure: right("configure")?,
-        write: right("write")?,
-        read: right("read")?,
-    };
-    stage
-        .vhost
-        .as_ref()
-        .context("the stage has a vhost")?
-        .user(role, rights)
-        .await
-}
-
 #[tokio::test]
 async fn every_role_works_with_the_rights_that_topology_prints() -> Result<()> {
     // Goal: deliveries, retries, both shelves, replay, status and check, with four accounts that may not more than they must; once with
@@ -96,14 +76,8 @@ async fn every_role_works_with_the_rights_that_topology_prints() -> Result<()> {
         stage
             .run(&["topology", "--declare", "--broker", &stage.broker_url])
             .await?;
-        let (ingest, dispatcher) = (
-            account(&stage, "ingest").await?,
-            account(&stage, "dispatcher").await?,
-        );
-        let (operator, producer) = (
-            account(&stage, "operator").await?,
-            account(&stage, "producer").await?,
-        );
+        let (ingest, dispatcher) = (stage.account("ingest").await?, stage.account("dispatcher").await?);
+        let (operator, producer) = (stage.account("operator").await?, stage.account("producer").await?);
         let endpoints = stage.endpoint("ep_hook", "/hook", "retry = [\"100ms\"]")
             + &stage.endpoint("ep_dead", "/dead", "event_types = [\"a.dead\"]\nretry = []");
         let sections = format!("{declare}{EGRESS}");
@@ -190,7 +164,7 @@ async fn a_producer_speaks_only_for_its_applications() -> Result<()> {
     // that is another's name is refused by the broker.
     let stage = Stage::new().await?;
     stage.run(&["topology", "--declare"]).await?;
-    let producer = account(&stage, "producer").await?;
+    let producer = stage.account("producer").await?;
     let other = stage
         .endpoint("ep_other", "/other", "")
         .replace("\"acme\"", "\"other\"");

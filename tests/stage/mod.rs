@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use hooklane_receiver::{Options, Receiver};
 use hooklane_testkit::Port;
 use hooklane_testkit::process::{self, Ended, Process, Spawn};
-use hooklane_testkit::rabbitmq::{Vhost, shared};
+use hooklane_testkit::rabbitmq::{Rights, User, Vhost, shared};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -121,6 +121,22 @@ impl Stage {
         };
         stage.settings("", "")?;
         Ok(stage)
+    }
+
+    /// An account with the rights that `hooklane topology` prints for this role.
+    pub async fn account(&self, role: &str) -> Result<User> {
+        let printed: Value = serde_json::from_str(&self.run(&["topology", "--format", "json"]).await?)?;
+        let right = |name: &str| {
+            let text = printed["rights"][role][name].as_str();
+            text.with_context(|| format!("no {name} of {role} in {printed}"))
+        };
+        let rights = Rights {
+            configure: right("configure")?,
+            write: right("write")?,
+            read: right("read")?,
+        };
+        let vhost = self.vhost.as_ref().context("the stage has a vhost")?;
+        vhost.user(role, rights).await
     }
 
     /// Of the two brokers, what is right for this one.
