@@ -9,6 +9,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_api::{Algorithm, Tokens};
+use hooklane_receiver::Reply;
 use hooklane_testkit::eventually;
 use hooklane_types::UnixMillis;
 use serde_json::{Map, Value, json};
@@ -57,8 +58,15 @@ impl Operation {
         Ok(all)
     }
 
+    /// What it is about belongs to an application, or is a job of its organisation.
     fn of_application(&self) -> bool {
-        self.path.contains("{app_id}")
+        let names = ["{app_id}", "{dead_letter_id}", "/dead-letter/job/{job_id}"];
+        names.iter().any(|name| self.path.contains(name))
+    }
+
+    /// It is the business of whoever runs Hooklane alone.
+    fn of_operator(&self) -> bool {
+        self.path == "/fault" || self.path.starts_with("/fault/")
     }
 
     /// Whether it makes what is not there, under the name in its path.
@@ -135,13 +143,57 @@ async fn marked(stage: &Stage, token: &str) -> Result<Vec<(&'static str, String)
         id(&stage.get(token, &path).await?["data"][0])
     })
     .await?;
+    let (dead_letter, fault, job) = shelved(stage, token).await?;
     Ok(vec![
+        ("dead_letter_id", dead_letter),
+        ("fault_id", fault),
+        ("job_id", job),
         ("app_id", application),
         ("endpoint_id", endpoint),
         ("msg_id", message),
         ("attempt_id", attempt),
         ("event_type_name", "x".to_owned()),
     ])
+}
+
+/// A dead letter of a second application, a fault, and a job of the operator's organisation.
+async fn shelved(stage: &Stage, token: &str) -> Result<(String, String, String)> {
+    let gone = format!("/gone-{MARK}");
+    stage.receiver.script(&gone, [Reply::status(410)]);
+    stage
+        .make(token, "/app", json!({"name": "gone", "uid": "gone"}))
+        .await?;
+    let endpoint = json!({"url": stage.receiver.url(&gone)});
+    stage.make(token, "/app/gone/endpoint", endpoint).await?;
+    let message = json!({"eventType": "a.b", "payload": {MARK: MARK}});
+    let sent = stage.send(token, "POST", "/app/gone/msg", Some(message)).await?;
+    ensure!(sent.status == 202, "{sent:?}");
+    let payload = format!("\"{MARK}\"");
+    let publish = [
+        "publish",
+        "--application",
+        "nobody",
+        "--type",
+        "a.b",
+        "--payload",
+        &payload,
+    ];
+    stage.ok(&publish).await?;
+    let only = async |path: &str| {
+        eventually(path, SOON, || async {
+            let list = stage.get(token, path).await?;
+            let id = list["data"][0]["id"].as_str();
+            id.map(str::to_owned).context("nothing lies there")
+        })
+        .await
+    };
+    let (dead_letter, fault) = (only("/dead-letter").await?, only("/fault").await?);
+    let nothing = json!({"filter": {"id": "msg_nothing"}});
+    let job = stage
+        .send(token, "POST", "/dead-letter/replay", Some(nothing))
+        .await?;
+    let id = job.body["id"].as_str().context("a job")?.to_owned();
+    Ok((dead_letter, fault, id))
 }
 
 /// All that can be seen of it.
@@ -156,6 +208,8 @@ async fn seen(stage: &Stage, token: &str) -> Result<Vec<Value>> {
         format!("{endpoint}/secret"),
         format!("/app/{MARK}/msg"),
         format!("/app/{MARK}/attempt/endpoint/{MARK}"),
+        "/dead-letter".to_owned(),
+        "/fault".to_owned(),
     ] {
         all.push(stage.get(token, &path).await?);
     }
@@ -271,6 +325,9 @@ async fn another_organisation_sees_nothing_and_cannot_tell_what_is_there(store: 
                 !answer.body.to_string().contains(MARK),
                 "{method} {path}: {answer:?}"
             );
+            if operation.of_operator() {
+                ensure!(answer.status == 403, "{method} {path}: {answer:?}");
+            }
             if operation.makes() || !operation.of_application() {
                 continue;
             }

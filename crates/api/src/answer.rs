@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// While the store is away: it is connected to again within seconds.
+/// While the store or the broker is away, or a shelf is read: mostly that is over within seconds.
 const RETRY_AFTER_S: u32 = 5;
 
 /// One thing that is wrong in a request.
@@ -59,12 +59,16 @@ pub(crate) enum Refusal {
     Unauthorized,
     /// The token speaks for an application, and this is the organisation's.
     Forbidden,
+    /// The token does not speak for whoever runs Hooklane, and this is theirs.
+    NotTheOperator,
     /// There is no such thing, or it is another's.
     NotFound,
     /// Another method.
     MethodNotAllowed,
     /// It exists already, or was changed meanwhile.
     Conflict(&'static str),
+    /// Somebody else reads the shelf: who, for whom that may be told.
+    Held(String),
     /// A rule that depends on what is there.
     Rule { code: &'static str, detail: String },
     /// Over the limit, in bytes.
@@ -81,6 +85,8 @@ pub(crate) enum Refusal {
     NothingRecorded,
     /// What delivers does not take it now; why is for the log.
     NotTaken(String),
+    /// The broker does not let a shelf be read; why is for the log.
+    ShelfAway(String),
     /// The store does not answer; why is for the log.
     Unavailable(String),
     /// What is stored cannot be used; why is for the log.
@@ -109,6 +115,11 @@ impl Refusal {
                 "insufficient_access",
                 "this needs a token of the organisation".to_owned(),
             ),
+            Refusal::NotTheOperator => (
+                StatusCode::FORBIDDEN,
+                "insufficient_access",
+                "this needs a token of the organisation that runs Hooklane".to_owned(),
+            ),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found", "Entity not found".to_owned()),
             Refusal::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -116,6 +127,7 @@ impl Refusal {
                 "this method is not served here".to_owned(),
             ),
             Refusal::Conflict(detail) => (StatusCode::CONFLICT, "conflict", (*detail).to_owned()),
+            Refusal::Held(detail) => (StatusCode::CONFLICT, "shelf_held", detail.clone()),
             Refusal::Rule { code, detail } => (StatusCode::BAD_REQUEST, code, detail.clone()),
             Refusal::TooLarge(limit) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -149,6 +161,11 @@ impl Refusal {
                 "it cannot be delivered now; whether it was taken is not known, and it can be sent again"
                     .to_owned(),
             ),
+            Refusal::ShelfAway(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service_unavailable",
+                "the broker does not answer now; what was not taken off is still on the shelf".to_owned(),
+            ),
             Refusal::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "service_unavailable",
@@ -167,6 +184,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match &self {
             Refusal::NotTaken(why) => tracing::warn!("deliveries of the API are not taken: {why}"),
+            Refusal::ShelfAway(why) => tracing::warn!("the API cannot read a shelf: {why}"),
             Refusal::Unavailable(why) => tracing::warn!("the store does not answer the API: {why}"),
             Refusal::Broken(why) => tracing::error!("the API cannot use what is stored: {why}"),
             _ => {}
@@ -186,7 +204,7 @@ impl IntoResponse for Refusal {
             Refusal::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Refusal::Unavailable(_) | Refusal::NotTaken(_) => {
+            Refusal::Held(_) | Refusal::ShelfAway(_) | Refusal::Unavailable(_) | Refusal::NotTaken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}

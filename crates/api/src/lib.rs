@@ -23,6 +23,7 @@ mod path;
 mod portal;
 mod query;
 mod rate;
+pub mod shelf;
 mod state;
 mod text;
 

@@ -39,6 +39,16 @@ impl<T> List<T> {
         }
     }
 
+    /// Of a list that goes forward only.
+    pub(crate) fn forward(data: Vec<T>, iterator: Option<String>, done: bool) -> List<T> {
+        List {
+            data,
+            iterator,
+            prev_iterator: None,
+            done,
+        }
+    }
+
     /// Of what the history gave for [`Places::page`]: `data` shows its rows, in their order.
     pub(crate) fn places<R>(
         part: &Places,

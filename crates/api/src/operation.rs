@@ -23,7 +23,14 @@ pub(crate) enum Need {
     Token,
     /// One of the whole organisation.
     Organisation,
+    /// One of the organisation that runs Hooklane: the one that speaks where none is named.
+    Operator,
 }
+
+/// What most answers are.
+pub(crate) const JSON: &str = "application/json";
+/// JSON, a line for each item.
+pub(crate) const JSON_LINES: &str = "application/jsonl";
 
 /// A field of the query.
 pub(crate) struct Parameter {
@@ -35,6 +42,7 @@ pub(crate) struct Parameter {
 /// What is answered when all is well.
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) media_type: &'static str,
     /// None for an empty body.
     pub(crate) schema: Option<SchemaOf>,
 }
@@ -140,6 +148,17 @@ impl Operation {
     pub(crate) fn answers<T: JsonSchema>(mut self, status: u16) -> Operation {
         self.answers.push(Answer {
             status,
+            media_type: JSON,
+            schema: Some(|generator| generator.subschema_for::<T>()),
+        });
+        self
+    }
+
+    /// Answers with a line for each item.
+    pub(crate) fn answers_lines<T: JsonSchema>(mut self) -> Operation {
+        self.answers.push(Answer {
+            status: 200,
+            media_type: JSON_LINES,
             schema: Some(|generator| generator.subschema_for::<T>()),
         });
         self
@@ -147,7 +166,11 @@ impl Operation {
 
     /// Answers without a body.
     pub(crate) fn answers_nothing(mut self, status: u16) -> Operation {
-        self.answers.push(Answer { status, schema: None });
+        self.answers.push(Answer {
+            status,
+            media_type: JSON,
+            schema: None,
+        });
         self
     }
 

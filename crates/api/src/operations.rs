@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::operation::{Need, Operation};
+use crate::shelf::{self, DeadLetters, Faults};
 use crate::{application, attempt, endpoint, event_type, message, portal};
 
 /// All operations, in groups, each with its name.
@@ -13,6 +14,8 @@ pub(crate) fn groups() -> Vec<(&'static str, Vec<Operation>)> {
         ("Event Type", event_type::operations()),
         ("Message", message::operations()),
         ("Message Attempt", attempt::operations()),
+        ("Dead Letter", shelf::operations::<DeadLetters>()),
+        ("Fault", shelf::operations::<Faults>()),
         ("Authentication", portal::operations()),
         ("Health", vec![health(), description()]),
     ]

@@ -110,6 +110,11 @@ impl Query {
         }
     }
 
+    /// `limit` and `iterator`, of a list that goes forward only.
+    pub(crate) fn forward(&mut self) -> (usize, Option<String>) {
+        (self.limit(), self.take("iterator"))
+    }
+
     fn limit(&mut self) -> usize {
         match self.take("limit").map(|text| text.parse()) {
             None => LIMIT_DEFAULT,

@@ -10,7 +10,7 @@ use hooklane_store::registry::Keys;
 use hooklane_store::responses::Responses;
 use hooklane_store::vault::Vault;
 use hooklane_telemetry::{Metric, Metrics};
-use hooklane_types::{ApplicationId, UnixMillis};
+use hooklane_types::{ApplicationId, Registry, UnixMillis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use crate::history::HistoryReader;
 use crate::outbox::{Outbox, OutboxError};
 use crate::portal::Portal;
 use crate::query::Part;
+use crate::shelf::Shelves;
 
 /// Longest body of a request, in bytes: an endpoint's URL may have 65,536, and its lists some thousand names.
 pub const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -62,6 +63,10 @@ pub struct Api {
     pub history: Option<HistoryReader>,
     /// Where deliveries begin.
     pub outbox: Arc<dyn Outbox>,
+    /// Dead letters and faults.
+    pub shelves: Shelves,
+    /// Whose applications are.
+    pub registry: watch::Receiver<Arc<Registry>>,
     /// What takes recoveries.
     pub recoveries: Recoveries,
     /// Answers of requests with an idempotency key.

@@ -144,6 +144,23 @@ impl<'de> Deserialize<'de> for NotHonoured {
     }
 }
 
+/// A time, as RFC 3339.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Time(pub(crate) UnixMillis);
+
+described!(Time: {"type": "string", "format": "date-time"});
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Time, String> {
+        let read = text.parse::<jiff::Timestamp>();
+        let read = read.map_err(|_| "this is a time as RFC 3339 has it: 2026-01-31T12:00:00Z".to_owned())?;
+        Ok(Time(UnixMillis(read.as_millisecond())))
+    }
+}
+
 /// RFC 3339 in UTC, as the API writes times.
 pub(crate) fn time(at: UnixMillis) -> String {
     at.rfc3339()

@@ -51,6 +51,7 @@ metrics! {
     EventsRefused Counter "hooklane_events_refused_total" ["reason"] "Publish requests refused, by reason.";
     EventIdsUnanswered Counter "hooklane_event_ids_unanswered_total" ["reason"] "Times that the store was not asked about an eventId, or did not answer in time, by reason (late, away, breaker): its repeat may be accepted.";
     ApiRequests Counter "hooklane_api_requests_total" ["outcome"] "Requests to the management API, by outcome (2xx, 4xx, 5xx).";
+    ShelfTaken Counter "hooklane_shelf_taken_total" ["shelf", "by"] "Messages that left a shelf over the API, by shelf (dead, faults) and how (replay, purge).";
     PublishSeconds Seconds "hooklane_publish_duration_seconds" [] "From a publish request's last byte to the broker's confirm.";
     EventsConsumed Counter "hooklane_events_consumed_total" ["queue"] "Messages taken from a work queue.";
     EventsUnmatched Counter "hooklane_events_unmatched_total" [] "Events that no endpoint wanted.";

@@ -106,6 +106,16 @@ impl TypePattern {
     }
 }
 
+impl fmt::Display for TypePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TypePattern::Any => f.write_str("*"),
+            TypePattern::Exact(event_type) => event_type.fmt(f),
+            TypePattern::Below(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +135,13 @@ mod tests {
         assert!(matches("*", "anything"));
         assert!(matches("invoice.paid", "invoice.paid"));
         assert!(!matches("invoice.paid", "invoice.paid.late"));
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_was_written() {
+        for text in ["*", "invoice.paid", "invoice.*"] {
+            assert_eq!(TypePattern::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::extract::State;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hooklane_store::catalog::Direction;
 use hooklane_store::history::{EndpointEventFilter, EventFilter, FoundEvent, Page, Range, Status};
-use hooklane_types::{ApplicationId, EndpointId, UnixMillis};
+use hooklane_types::{ApplicationId, EndpointId};
 use http::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::outbox;
 use crate::path::Path;
 use crate::query::Query;
 use crate::state::Api;
-use crate::text::{described, time};
+use crate::text::{Time, time};
 
 /// Recoveries that wait for their turn.
 const WAITING_MAX: usize = 64;
@@ -44,27 +44,10 @@ const TRIES_MAX: usize = 60;
 #[schemars(deny_unknown_fields)]
 pub(crate) struct RecoverIn {
     /// Accepted later.
-    since: Instant,
+    since: Time,
     /// Accepted earlier.
     #[serde(default)]
-    until: Option<Instant>,
-}
-
-/// A time, as RFC 3339.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Instant(UnixMillis);
-
-described!(Instant: {"type": "string", "format": "date-time"});
-
-impl TryFrom<String> for Instant {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Instant, String> {
-        let read = text.parse::<jiff::Timestamp>();
-        let read = read.map_err(|_| "this is a time as RFC 3339 has it: 2026-01-31T12:00:00Z".to_owned())?;
-        Ok(Instant(UnixMillis(read.as_millisecond())))
-    }
+    until: Option<Time>,
 }
 
 /// `RecoverOut`.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{HttpErrorOut, HttpValidationError, Refusal};
 use crate::idempotency;
-use crate::operation::{Need, Operation};
+use crate::operation::{JSON, Need, Operation};
 use crate::operations;
 
 /// Where schemas stand.
@@ -121,15 +121,19 @@ fn describe(tag: &str, operation: &Operation, schemas: &mut Schemas) -> Value {
         "parameters": parameters(operation),
         "responses": responses(operation, schemas),
     });
-    if operation.need == Need::Organisation {
-        described["description"] = json!("Needs a token of the organisation.");
+    match operation.need {
+        Need::Nothing | Need::Token => {}
+        Need::Organisation => described["description"] = json!("Needs a token of the organisation."),
+        Need::Operator => {
+            described["description"] = json!("Needs a token of the organisation that runs Hooklane.");
+        }
     }
     if operation.need != Need::Nothing {
         described["security"] = json!([{"bearer": []}]);
     }
     if let Some(body) = operation.body {
         let schema = body(&mut schemas.read);
-        described["requestBody"] = json!({"required": true, "content": content(&schema)});
+        described["requestBody"] = json!({"required": true, "content": content(JSON, &schema)});
     }
     described
 }
@@ -178,7 +182,7 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value>
     for answer in &operation.answers {
         let mut response = json!({"description": words(answer.status)});
         if let Some(schema) = answer.schema {
-            response["content"] = content(&schema(&mut schemas.written));
+            response["content"] = content(answer.media_type, &schema(&mut schemas.written));
             let links = links::behind(operation);
             if !links.is_empty() {
                 response["links"] = Value::Object(links);
@@ -191,7 +195,7 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Map<String, Value>
             UNPROCESSABLE => schemas.written.subschema_for::<HttpValidationError>(),
             _ => schemas.written.subschema_for::<HttpErrorOut>(),
         };
-        let response = json!({"description": words(status), "content": content(&schema)});
+        let response = json!({"description": words(status), "content": content(JSON, &schema)});
         responses.insert(status.to_string(), response);
     }
     responses
@@ -204,7 +208,7 @@ fn refusals(operation: &Operation) -> Vec<u16> {
         // The store may be away, and an unknown field of the query is refused.
         statuses.extend([401, UNPROCESSABLE, 500, 503]);
     }
-    if operation.need == Need::Organisation {
+    if matches!(operation.need, Need::Organisation | Need::Operator) {
         statuses.push(403);
     }
     if operation.path.contains('{') {
@@ -226,8 +230,8 @@ fn refusals(operation: &Operation) -> Vec<u16> {
     statuses
 }
 
-fn content(schema: &Schema) -> Value {
-    json!({"application/json": {"schema": schema}})
+fn content(media_type: &str, schema: &Schema) -> Value {
+    json!({media_type: {"schema": schema}})
 }
 
 fn words(status: u16) -> &'static str {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::FutureExt;
-use hooklane_broker::SharedBroker;
-use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
+use hooklane_broker::rabbitmq::Role as BrokerRole;
 use hooklane_ingest::{Front, Ports, Waiting};
 use hooklane_store::history::History;
 use hooklane_store::postgres::PostgresPublished;
@@ -16,7 +15,7 @@ use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
 use super::ingest::{LISTEN, scheme, signals};
 use super::opening::Opening;
 use super::service::{alive, listen, run_beside};
-use super::{block_on, management, pod, recording};
+use super::{block_on, management, pod, recording, shelves};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -55,7 +54,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let postgres = pod::postgres(&settings)?;
     let listener = listen(section.listen, &LISTEN).await?;
     let rabbitmq = settings.broker.rabbitmq(BrokerRole::Control)?;
-    let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
+    let queue = management::Queue::rabbitmq(rabbitmq, metrics.clone())?;
+    let broker = queue.broker.clone();
     let signals = signals(&section.settings);
     let mut tasks = alive(&signals, &broker)?;
     let opening = Opening::new(&listener, scheme(&section.settings))?;
@@ -76,7 +76,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         true => Some(Arc::new(PostgresHistory::later(postgres)?)),
         false => None,
     };
-    let (api, recovery) = pod.api(&settings, history.clone(), broker.clone(), metrics.clone())?;
+    let (api, recovery) = pod.api(&settings, history.clone(), queue, metrics.clone())?;
     let registry = pod.loaded.followed.registry.clone();
     let catalog = pod.loaded.catalog.clone();
     let watch = watch.taken_by(pod.loaded.followed.base.clone());
@@ -96,6 +96,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         &signals,
     );
     recording::recover(recovery, api.clone(), &mut tasks, &signals);
+    let shelves = shelves::until_the_stop(api.clone(), &mut tasks, &signals);
     let ports = Ports {
         broker: broker.clone(),
         records,
@@ -108,6 +109,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     opening.is_over()?;
     let service = front.run(ports).map(Ok::<_, anyhow::Error>);
     let result = run_beside(service, tasks, &signals).await;
+    shelves.ended().await;
     telling.ended().await;
     broker.shut_down().await;
     result

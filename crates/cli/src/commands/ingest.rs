@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::FutureExt;
-use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_broker::RecordWriter;
+use hooklane_broker::rabbitmq::Role as BrokerRole;
 use hooklane_ingest::{Front, IngestSettings, Ports, Waiting};
 use hooklane_store::PublishedIds;
 use hooklane_store::postgres::PostgresPublished;
@@ -74,7 +74,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let section = settings.ingest.clone();
     let listener = listen(section.listen, &LISTEN).await?;
     let rabbitmq = loaded.settings.broker.rabbitmq(BrokerRole::Ingest)?;
-    let broker: SharedBroker = RabbitMq::start(rabbitmq, metrics.clone())?;
+    let queue = management::Queue::rabbitmq(rabbitmq, metrics.clone())?;
+    let broker = queue.broker.clone();
     let signals = signals(&section.settings);
     let mut tasks = alive(&signals, &broker)?;
     let opening = Opening::new(&listener, scheme(&section.settings))?;
@@ -95,7 +96,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             return Ok(());
         };
         // What tokens say, and nothing else of it.
-        let (api, _) = pod.api(&settings, None, broker.clone(), metrics.clone())?;
+        let (api, _) = pod.api(&settings, None, queue, metrics.clone())?;
         read_token = Some(management::read_token(api));
         registry = pod.loaded.followed.registry.clone();
         watch = watch.taken_by(pod.loaded.followed.base.clone());

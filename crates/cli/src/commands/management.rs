@@ -8,7 +8,9 @@ use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hooklane_api::{Access, Api, HistoryReader, InForce, Portal, Recoveries, RecoveryWorker, Tokens};
-use hooklane_broker::SharedBroker;
+use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, RabbitMqShelves};
+use hooklane_broker::topology::Names;
+use hooklane_broker::{SharedBroker, Shelves};
 use hooklane_ingest::{ReadToken, Shown};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
@@ -27,7 +29,9 @@ use super::loading::Loading;
 use super::opening::Opening;
 use super::outbox::BrokerOutbox;
 use super::private_file::create;
+use super::reach::SERVE;
 use super::service::Signals;
+use super::shelves::{self, BrokerShelf};
 use super::{now, pod};
 use crate::settings::{ApiSection, Settings};
 
@@ -78,7 +82,7 @@ pub async fn open(
     settings: &Settings,
     beginning: Beginning<'_>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    broker: SharedBroker,
+    queue: Queue,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Option<Management>> {
     let stop = beginning.signals.stop.clone();
@@ -96,9 +100,10 @@ pub async fn open(
         tokens: opened.tokens,
         in_force: Arc::new(opened.followed.applied.clone()),
         history: opened.history.clone(),
-        broker,
+        queue,
+        process: SERVE,
     };
-    let (api, recovery) = api(settings, parts, &opened.followed, metrics);
+    let (api, recovery) = api(settings, parts, &opened.followed, metrics)?;
     Ok(Some(Management {
         api,
         recovery,
@@ -194,7 +199,25 @@ pub struct Parts {
     pub tokens: Tokens,
     pub in_force: Arc<dyn InForce>,
     pub history: Option<Arc<dyn History>>,
+    pub queue: Queue,
+    /// What the process is, to others that want to read a shelf.
+    pub process: &'static str,
+}
+
+/// Where messages go, and where they lie.
+pub struct Queue {
     pub broker: SharedBroker,
+    pub shelves: Arc<dyn Shelves>,
+}
+
+impl Queue {
+    /// On RabbitMQ.
+    pub fn rabbitmq(settings: RabbitMqSettings, metrics: Arc<Metrics>) -> anyhow::Result<Queue> {
+        Ok(Queue {
+            shelves: Arc::new(RabbitMqShelves::new(settings.clone())),
+            broker: RabbitMq::start(settings, metrics)?,
+        })
+    }
 }
 
 /// The API, by the settings, and what carries out what it takes for later.
@@ -203,17 +226,26 @@ pub fn api(
     parts: Parts,
     followed: &Followed,
     metrics: Arc<Metrics>,
-) -> (Arc<Api>, RecoveryWorker) {
+) -> anyhow::Result<(Arc<Api>, RecoveryWorker)> {
     let (recoveries, recovery) = Recoveries::new();
     let outbox = BrokerOutbox {
-        broker: parts.broker,
+        broker: parts.queue.broker.clone(),
         is_recorded: parts.history.is_some(),
         within: settings.broker.publish_timeout,
+    };
+    let shelf = BrokerShelf {
+        shelves: parts.queue.shelves,
+        broker: parts.queue.broker,
+        names: Names::new(&settings.broker.prefix)?,
+        publish_timeout: settings.broker.publish_timeout,
+        process: parts.process,
     };
     let api = Arc::new(Api {
         catalog: parts.catalog,
         history: parts.history.map(HistoryReader::new),
         outbox: Arc::new(outbox),
+        shelves: shelves::both(shelf),
+        registry: followed.registry.clone(),
         recoveries,
         responses: parts.responses,
         vault: parts.vault,
@@ -230,7 +262,7 @@ pub fn api(
         operational_application: settings.dispatcher.settings.operational_application.clone(),
         clock: now,
     });
-    (api, recovery)
+    Ok((api, recovery))
 }
 
 /// The error, with what to do.

@@ -36,6 +36,7 @@ mod secret;
 mod serve;
 mod service;
 mod shelf;
+mod shelves;
 mod sign;
 mod signature_flags;
 mod status;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use hooklane_api::{Api, InForce, RecoveryWorker, Tokens};
-use hooklane_broker::SharedBroker;
 use hooklane_store::catalog::{Catalog, Revision};
 use hooklane_store::history::History;
 use hooklane_store::postgres::PostgresSettings;
@@ -105,7 +104,7 @@ impl Pod {
         &self,
         settings: &Settings,
         history: Option<Arc<dyn History>>,
-        broker: SharedBroker,
+        queue: management::Queue,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Arc<Api>, RecoveryWorker)> {
         let parts = management::Parts {
@@ -118,9 +117,10 @@ impl Pod {
                 followers: self.followers.clone(),
             }),
             history,
-            broker,
+            queue,
+            process: "hooklane control",
         };
-        Ok(management::api(settings, parts, &self.loaded.followed, metrics))
+        management::api(settings, parts, &self.loaded.followed, metrics)
     }
 
     /// Follows changes, and tells the store so, until the stop. Ends when the store knows.

@@ -16,7 +16,7 @@ use super::management::Beginning;
 use super::opening::Opening;
 use super::reach::{SERVE, embedded, open_with_claims};
 use super::service::{alive, listen, run_beside};
-use super::{admin_socket, block_on, key_socket, management, recording, usage};
+use super::{admin_socket, block_on, key_socket, management, recording, shelves, usage};
 use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Role, Sources};
 
@@ -94,7 +94,11 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         opening: &opening,
         signals: &signals,
     };
-    let management = management::open(&settings, beginning, &mut tasks, broker.clone(), metrics.clone());
+    let at_queue = management::Queue {
+        broker: broker.clone(),
+        shelves: queue.shelves(),
+    };
+    let management = management::open(&settings, beginning, &mut tasks, at_queue, metrics.clone());
     let Some(management) = front.beside(management).await? else {
         let _ = std::fs::remove_file(socket);
         claims.shut_down().await;
@@ -120,6 +124,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         &signals,
     );
     recording::recover(management.recovery, management.api.clone(), &mut tasks, &signals);
+    let shelves = shelves::until_the_stop(management.api.clone(), &mut tasks, &signals);
     let keys = key_socket::serve(keys, management.api.clone(), signals.stop.clone());
     tasks.spawn(async move {
         keys.await;
@@ -150,6 +155,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     );
     let both = async { tokio::try_join!(takes.map(Ok), delivers.map_err(anyhow::Error::new)).map(|_| ()) };
     let result = run_beside(both, tasks, &signals).await;
+    shelves.ended().await;
     // While the lock is still ours. One that stays is refused, and found out by that.
     for socket in [socket, key_socket] {
         let _ = std::fs::remove_file(socket);
