@@ -1,6 +1,8 @@
 //! The formats in which a signature travels. A new one is a variant of [`Scheme`]; the compiler then names the two
 //! places that must know it, `sign` and `verify`.
 
+use std::sync::Arc;
+
 use crate::error::FormatError;
 use crate::{github, stripe};
 
@@ -143,10 +145,11 @@ pub enum Encoding {
 /// Where and how an HMAC over the body is written: `{header}: {prefix}{encoded HMAC}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HmacFormat {
-    header: String,
+    // Shared: a signer has its format twice, and there may be many signers.
+    header: Arc<str>,
     hash: Hash,
     encoding: Encoding,
-    prefix: String,
+    prefix: Arc<str>,
 }
 
 impl HmacFormat {
@@ -172,10 +175,10 @@ impl HmacFormat {
             return Err(FormatError::Prefix(prefix.to_owned()));
         }
         Ok(HmacFormat {
-            header,
+            header: header.into(),
             hash,
             encoding,
-            prefix: prefix.to_owned(),
+            prefix: prefix.into(),
         })
     }
 

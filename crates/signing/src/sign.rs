@@ -37,10 +37,10 @@ pub struct Signer {
 /// What [`Signer::sign`] needs, by scheme.
 #[derive(Clone)]
 enum Keys {
-    Standard(&'static StandardNames, Vec<StandardKey>),
+    Standard(&'static StandardNames, Box<[StandardKey]>),
     Hmac(HmacFormat, MacKey),
     GitHub(github::Keys),
-    Stripe(Vec<MacKey>),
+    Stripe(Box<[MacKey]>),
 }
 
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Signer {
         let keys = match &scheme {
             Scheme::Standard(family) => Keys::Standard(
                 family.names(),
-                prepare_each(&secrets, STANDARD_RULE, standard_key)?,
+                prepare_each(&secrets, STANDARD_RULE, standard_key)?.into(),
             ),
             Scheme::Hmac(format) => {
                 let mut keys = prepare_each(&secrets, HMAC_RULE, |secret| hmac_key(format.hash(), secret))?;
@@ -70,7 +70,7 @@ impl Signer {
             Scheme::GitHub => {
                 Keys::GitHub(prepare_each(&secrets, VERBATIM_RULE, github::Keys::of)?.swap_remove(0))
             }
-            Scheme::Stripe => Keys::Stripe(prepare_each(&secrets, VERBATIM_RULE, stripe::key)?),
+            Scheme::Stripe => Keys::Stripe(prepare_each(&secrets, VERBATIM_RULE, stripe::key)?.into()),
         };
         Ok(Signer { scheme, keys })
     }

@@ -9,7 +9,7 @@ use hooklane_store::catalog::{Address, Catalog, Document, Draft, Kind};
 use hooklane_store::items::{
     self, Application, Endpoint, EndpointSecrets, Key, OldSecret, Signature, StaticKey,
 };
-use hooklane_store::registry::{Followed, Follower, LoadError, Sources};
+use hooklane_store::registry::{Followed, Follower, LoadError, Snapshot, SnapshotKeeper, Sources};
 use hooklane_store::sqlite::catalog::SqliteCatalog;
 use hooklane_store::vault::Vault;
 use hooklane_testkit::eventually;
@@ -29,7 +29,7 @@ fn now() -> UnixMillis {
 }
 
 struct Site {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     catalog: Arc<dyn Catalog>,
     vault: Arc<Vault>,
     base: watch::Sender<Arc<Registry>>,
@@ -47,7 +47,7 @@ impl Site {
         let directory = tempfile::tempdir()?;
         Ok(Site {
             catalog: Arc::new(SqliteCatalog::open(directory.path())?),
-            _directory: directory,
+            directory,
             vault: Arc::new(Vault::new([Vault::fresh_key().as_str()])?),
             base: watch::Sender::default(),
             stop: CancellationToken::new(),
@@ -313,5 +313,66 @@ async fn keys_of_the_api_follow_and_one_that_cannot_be_read_opens_nothing() -> R
     let ended = site.catalog.insert(draft("end_1", ended), now()).await?;
     until_applied(&mut followed, &ended).await?;
     ensure!(followed.keys.borrow().is_ended("end_1") && !followed.keys.borrow().is_ended("key_3"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_serves_a_start_and_one_that_is_not_whole_serves_none() -> Result<()> {
+    // Goal: deliveries to an endpoint that a start does not know would be given up. Method: the file is cut behind each of its lines.
+    let site = Site::new()?;
+    site.application("app_1", Some("acme")).await?;
+    site.endpoint("ep_1", Vec::new()).await?;
+    let newest = site.endpoint("ep_2", Vec::new()).await?;
+    let followed = site.follow().await?;
+    let path = site.directory.path().join("snapshot");
+    let keeper = SnapshotKeeper {
+        catalog: site.catalog.clone(),
+        path: path.clone(),
+        applied: followed.applied,
+    };
+    tokio::spawn(keeper.run(site.stop.clone()));
+    let resume = || {
+        let snapshot = Snapshot::open(&path)?.context("there is none")?;
+        anyhow::Ok(Follower::resume(site.sources(), snapshot))
+    };
+    eventually("the file", SOON, || async { resume().map(drop) }).await?;
+    let (_, resumed) = resume()??;
+    ensure!(*resumed.applied.borrow() == newest.revision);
+    ensure!(signatures(&resumed, "ep_1") == Some(1) && signatures(&resumed, "ep_2") == Some(1));
+    let whole = std::fs::read_to_string(&path)?;
+    let lines: Vec<&str> = whole.lines().collect();
+    for kept in 0..lines.len() {
+        std::fs::write(&path, lines[..kept].join("\n"))?;
+        let error = resume()?.err();
+        ensure!(
+            matches!(error, Some(LoadError::Snapshot(_))),
+            "{kept} lines: {error:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_id_that_another_application_has_already_is_not_taken_from_it() -> Result<()> {
+    let site = Site::new()?;
+    site.application("app_1", None).await?;
+    site.application("app_2", None).await?;
+    site.endpoint("ep_1", Vec::new()).await?;
+    let mut followed = site.follow().await?;
+    let content = items::write(&site.item("ep_1", Vec::new())?);
+    let twice = site
+        .insert(Kind::Endpoint, "app_2", "ep_1", None, content)
+        .await?;
+    until_applied(&mut followed, &twice).await?;
+    let known = followed
+        .registry
+        .borrow()
+        .endpoint(&EndpointId::parse("ep_1")?)
+        .cloned();
+    ensure!(known.context("there")?.application == ApplicationId::parse("app_1")?);
+    ensure!(matches!(
+        Follower::load(site.sources()).await,
+        Err(LoadError::Unusable { count: 1, .. })
+    ));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A retry policy that cannot exist invalid. What it decides is in the `policy` crate.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Most retries of one delivery: bounds the history in the envelope and the life of a delivery.
@@ -7,7 +8,17 @@ pub const RETRIES_MAX: usize = 50;
 /// Longest delay between two attempts (a week, the widest of the peers).
 pub const DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-const STANDARD_S: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+const STANDARD: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_secs(300),
+    Duration::from_secs(1_800),
+    Duration::from_secs(7_200),
+    Duration::from_secs(18_000),
+    Duration::from_secs(36_000),
+    Duration::from_secs(50_400),
+    Duration::from_secs(72_000),
+    Duration::from_secs(86_400),
+];
 const STANDARD_JITTER: f64 = 0.1;
 
 /// Why a retry policy is refused.
@@ -39,7 +50,8 @@ pub enum RetryPolicyError {
 /// When a delivery is tried again: the delay before each retry, and how much of it may be added at random.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    delays: Vec<Duration>,
+    /// Most endpoints have the standard one: they share it.
+    delays: Cow<'static, [Duration]>,
     jitter: f64,
 }
 
@@ -47,7 +59,7 @@ impl RetryPolicy {
     /// The schedule of the Standard Webhooks specification: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
     pub fn standard() -> RetryPolicy {
         RetryPolicy {
-            delays: STANDARD_S.iter().map(|s| Duration::from_secs(*s)).collect(),
+            delays: Cow::Borrowed(&STANDARD),
             jitter: STANDARD_JITTER,
         }
     }
@@ -70,7 +82,10 @@ impl RetryPolicy {
         if !(0.0..=1.0).contains(&jitter) {
             return Err(RetryPolicyError::Jitter);
         }
-        Ok(RetryPolicy { delays, jitter })
+        Ok(RetryPolicy {
+            delays: delays.into(),
+            jitter,
+        })
     }
 
     /// `attempts` in all; the first retry after `first`, each later one after `factor` times the one before, at most `max`.

@@ -65,7 +65,7 @@ impl Loading<'_> {
             if let Some(found) = self
                 .snapshot
                 .as_deref()
-                .map(Snapshot::read)
+                .map(Snapshot::open)
                 .transpose()?
                 .flatten()
             {

@@ -272,6 +272,7 @@ pub fn explained(error: LoadError) -> anyhow::Error {
             "start with the key that sealed them: `encryption_key` or `encryption_key_before` in [api], or the store.key of the same copy"
         }
         LoadError::Registry(_) => "give the endpoint in the settings file another id",
+        LoadError::Snapshot(_) => "start while the store answers, and a new one is written",
         LoadError::Catalog(_) => "see what the log says",
     };
     anyhow::Error::new(error).context(remedy)

@@ -42,8 +42,11 @@ fn know(running: &Running) {
     };
     let file = Registry::new([id("acme")], []).unwrap();
     let applications = [owned("app_1", "org_a"), owned("app_2", "org_b")];
-    let registry = file.with_owned("org_a", applications, []).unwrap();
-    running.registry.send_replace(Arc::new(registry));
+    let mut stored = Registry::of("org_a");
+    applications.into_iter().for_each(|owned| stored.own(owned));
+    running
+        .registry
+        .send_replace(Arc::new(stored.beside(&file).unwrap()));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::vault::Vault;
 
 /// While the catalog cannot be asked.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A registry is built anew at most this often: with many endpoints that takes a while.
+/// Changes that come within this time take force together.
 const REST: Duration = Duration::from_millis(20);
 /// The wall clock is looked at so often for secrets whose time is over; it may have been set.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -35,6 +35,9 @@ pub enum LoadError {
     /// The settings file has an endpoint of the same id.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The file cannot be read, or is not whole.
+    #[error("the snapshot of the store cannot be used: {0}")]
+    Snapshot(#[source] std::io::Error),
     /// Documents cannot be used: mostly, their secrets were sealed with another key.
     #[error("{count} of the store's endpoints cannot be used; the first: {first}")]
     Unusable {
@@ -89,7 +92,7 @@ impl Follower {
     /// # Errors
     /// See [`LoadError`]. Nothing is served from a part of the catalog: what waits for the rest would be given up.
     pub async fn load(sources: Sources) -> Result<(Follower, Followed), LoadError> {
-        let mut state = State::new(sources.vault.clone());
+        let mut state = State::new(sources.vault.clone(), sources.organisation.clone());
         let now = (sources.clock)();
         let mut problems = Vec::new();
         let mut apply = |change| problems.extend(state.apply(change, now));
@@ -102,13 +105,12 @@ impl Follower {
     /// # Errors
     /// See [`LoadError`].
     pub fn resume(sources: Sources, snapshot: Snapshot) -> Result<(Follower, Followed), LoadError> {
-        let mut state = State::new(sources.vault.clone());
+        let mut state = State::new(sources.vault.clone(), sources.organisation.clone());
         let now = (sources.clock)();
         let mut problems = Vec::new();
-        for document in snapshot.documents {
-            problems.extend(state.apply(Change::Put(document), now));
-        }
-        Follower::begin(sources, state, snapshot.revision, &problems)
+        let mut put = |document| problems.extend(state.apply(Change::Put(document), now));
+        let at = snapshot.tell(&mut put).map_err(LoadError::Snapshot)?;
+        Follower::begin(sources, state, at, &problems)
     }
 
     fn begin(
@@ -125,7 +127,7 @@ impl Follower {
         }
         state.finish((sources.clock)());
         let base = sources.base.borrow().clone();
-        let first = state.registry(&base, &sources.organisation)?;
+        let first = state.registry(&base)?;
         let (registry, seen) = watch::channel(Arc::new(first));
         let (applied, at_seen) = watch::channel(at);
         let (base, base_seen) = watch::channel(base);
@@ -213,7 +215,7 @@ impl Follower {
         let is_changed = has_ended || told > 0 || self.sources.base.has_changed().unwrap_or(false);
         if is_changed {
             let base = self.sources.base.borrow_and_update().clone();
-            match self.state.registry(&base, &self.sources.organisation) {
+            match self.state.registry(&base) {
                 Ok(registry) => {
                     self.registry.send_replace(Arc::new(registry));
                     self.base.send_if_modified(|taken| {

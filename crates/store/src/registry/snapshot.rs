@@ -24,12 +24,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 const MODE: u32 = 0o600;
 const VERSION: u32 = 1;
 
-/// What was in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub(super) documents: Vec<Document>,
-    pub(super) revision: Revision,
-}
+/// A file, opened. It is read once, a document at a time: a hundred thousand endpoints are never in memory beside what is made of them.
+#[derive(Debug)]
+pub struct Snapshot(BufReader<File>);
 
 /// A line of the file. The first says what it is, the last where it ends.
 #[derive(Serialize, Deserialize)]
@@ -54,19 +51,22 @@ enum Line {
 }
 
 impl Snapshot {
-    /// Reads a file; none when there is none.
+    /// Opens a file; none when there is none.
     ///
     /// # Errors
-    /// When it cannot be read, or is not whole.
-    pub fn read(path: &Path) -> io::Result<Option<Snapshot>> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Option<Snapshot>> {
+        match File::open(path) {
+            Ok(file) => Ok(Some(Snapshot(BufReader::new(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells each document, and returns the revision that they are of. An error says that what was told is not all.
+    pub(super) fn tell(self, tell: &mut dyn FnMut(Document)) -> io::Result<Revision> {
         let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-        let mut documents = Vec::new();
-        for (at, line) in BufReader::new(file).lines().enumerate() {
+        for (at, line) in self.0.lines().enumerate() {
             let line = serde_json::from_str(&line?)
                 .map_err(|error| damaged(format!("line {} is no snapshot's: {error}", at + 1)))?;
             match line {
@@ -83,7 +83,7 @@ impl Snapshot {
                 } if at > 0 => {
                     let kind = Kind::of_name(&kind)
                         .ok_or_else(|| damaged(format!("line {} is of the kind {kind:?}", at + 1)))?;
-                    documents.push(Document {
+                    tell(Document {
                         address: Address { kind, scope, id },
                         uid,
                         created_at: UnixMillis(created_at_ms),
@@ -92,12 +92,7 @@ impl Snapshot {
                         content,
                     });
                 }
-                Line::End { revision } if at > 0 => {
-                    return Ok(Some(Snapshot {
-                        documents,
-                        revision: Revision(revision),
-                    }));
-                }
+                Line::End { revision } if at > 0 => return Ok(Revision(revision)),
                 _ => return Err(damaged(format!("line {} is not of this version", at + 1))),
             }
         }

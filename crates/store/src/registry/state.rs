@@ -1,10 +1,10 @@
 //! What the follower knows. Changes are collected first, and take force together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooklane_types::{ApplicationId, Endpoint, Owned, Registry, RegistryError, UnixMillis};
+use hooklane_types::{ApplicationId, EndpointId, Owned, Registry, RegistryError, UnixMillis};
 use tracing::error;
 
 use crate::catalog::{Address, Change, Document, Kind};
@@ -14,36 +14,40 @@ use crate::vault::Vault;
 
 pub(super) struct State {
     vault: Arc<Vault>,
+    organisation: String,
     known: Known,
     /// What an "everything" has told so far: the old state stays in force until it is whole.
     pending: Option<Known>,
 }
 
-/// Ordered, so that endpoints of one application keep their order.
-#[derive(Default)]
 struct Known {
-    applications: HashMap<ApplicationId, Owned>,
-    endpoints: BTreeMap<Address, Kept>,
+    /// What the catalog has.
+    registry: Registry,
+    /// Endpoints of which a secret ends.
+    endings: HashMap<EndpointId, Ending>,
     keys: Keys,
 }
 
-struct Kept {
-    endpoint: Arc<Endpoint>,
-    /// What it is made anew from when one of its secrets ends.
-    ending: Option<Box<Ending>>,
-}
-
+/// An endpoint is made anew when one of its secrets ends.
 struct Ending {
     at: UnixMillis,
+    parts: Parts,
+}
+
+/// What an endpoint is made from.
+struct Parts {
+    application: ApplicationId,
     item: items::Endpoint,
     secrets: EndpointSecrets,
 }
 
 impl State {
-    pub(super) fn new(vault: Arc<Vault>) -> State {
+    /// `organisation` is the one that speaks where none is named.
+    pub(super) fn new(vault: Arc<Vault>, organisation: String) -> State {
         State {
             vault,
-            known: Known::default(),
+            known: Known::new(&organisation),
+            organisation,
             pending: None,
         }
     }
@@ -53,7 +57,7 @@ impl State {
         let known = self.pending.as_mut().unwrap_or(&mut self.known);
         match change {
             Change::Everything => {
-                self.pending = Some(Known::default());
+                self.pending = Some(Known::new(&self.organisation));
                 None
             }
             Change::Removed(address) => {
@@ -61,40 +65,42 @@ impl State {
                 None
             }
             Change::Put(document) => {
-                let address = document.address.clone();
+                let id = document.address.id.clone();
                 let why = known.put(document, &self.vault, now).err()?;
-                self.keep(&address);
-                Some(format!("{}: {why}", address.id))
+                self.keep(&id);
+                Some(format!("{id}: {why}"))
             }
         }
     }
 
     /// An endpoint that cannot be read stays as it was: without it, its deliveries would be given up.
-    fn keep(&mut self, address: &Address) {
-        if let (Some(pending), Some(kept)) = (&mut self.pending, self.known.endpoints.get(address)) {
-            let kept = Kept {
-                endpoint: kept.endpoint.clone(),
-                ending: None,
-            };
-            pending.endpoints.insert(address.clone(), kept);
+    fn keep(&mut self, id: &str) {
+        let Some(pending) = &mut self.pending else {
+            return;
+        };
+        let kept = EndpointId::parse(id).ok();
+        let kept = kept.and_then(|id| self.known.registry.endpoint(&id).cloned());
+        if let Some(Err(error)) = kept.map(|endpoint| pending.registry.put(endpoint)) {
+            error!("an endpoint is not served: {error}");
         }
     }
 
     /// Everything was told. Makes endpoints anew whose secrets have ended, and says whether anything is another now.
     pub(super) fn finish(&mut self, now: UnixMillis) -> bool {
         let replaced = self.pending.take().map(|known| self.known = known).is_some();
-        let mut ended = false;
-        for (address, kept) in &mut self.known.endpoints {
-            let Some(ending) = kept.ending.take_if(|ending| ending.at <= now) else {
-                continue;
-            };
+        let ended: Vec<(EndpointId, Ending)> = self
+            .known
+            .endings
+            .extract_if(|_, ending| ending.at <= now)
+            .collect();
+        let is_any = !ended.is_empty();
+        for (id, ending) in ended {
             // It was served with these secrets and one more.
-            if let Ok(again) = make(address, ending.item, ending.secrets, now) {
-                *kept = again;
-                ended = true;
+            if let Err(why) = self.known.serve(id, ending.parts, now) {
+                error!("an endpoint stays as it was: {why}");
             }
         }
-        replaced || ended
+        replaced || is_any
     }
 
     /// What was told was not whole.
@@ -104,11 +110,7 @@ impl State {
 
     /// How long until the next secret ends.
     pub(super) fn next_end(&self, now: UnixMillis) -> Option<Duration> {
-        let endings = self
-            .known
-            .endpoints
-            .values()
-            .filter_map(|kept| kept.ending.as_ref());
+        let endings = self.known.endings.values();
         endings.map(|ending| ending.at.since(now)).min()
     }
 
@@ -118,34 +120,46 @@ impl State {
     }
 
     /// All of it, beside what stands in `base`.
-    pub(super) fn registry(&self, base: &Registry, organisation: &str) -> Result<Registry, RegistryError> {
-        let applications = self.known.applications.values().cloned();
-        let endpoints = self.known.endpoints.values().map(|kept| kept.endpoint.clone());
-        base.with_owned(organisation, applications, endpoints)
+    pub(super) fn registry(&self, base: &Registry) -> Result<Registry, RegistryError> {
+        self.known.registry.beside(base)
     }
 }
 
 impl Known {
+    fn new(organisation: &str) -> Known {
+        Known {
+            registry: Registry::of(organisation),
+            endings: HashMap::new(),
+            keys: Keys::default(),
+        }
+    }
+
     fn put(&mut self, document: Document, vault: &Vault, now: UnixMillis) -> Result<(), String> {
         match document.address.kind {
             Kind::Application => {
                 let id = ApplicationId::parse(&document.address.id).map_err(|error| error.to_string())?;
                 let item: items::Application = items::read(&document).map_err(|error| error.to_string())?;
                 let uid = document.uid.as_deref().map(ApplicationId::parse).transpose();
-                let owned = Owned {
-                    id: id.clone(),
+                self.registry.own(Owned {
+                    id,
                     organisation: document.address.scope,
                     uid: uid.map_err(|error| error.to_string())?,
                     throttle_rate: item.throttle_rate,
-                };
-                self.applications.insert(id, owned);
+                });
             }
             Kind::Endpoint => {
                 let item: items::Endpoint = items::read(&document).map_err(|error| error.to_string())?;
-                let secrets = EndpointSecrets::open(vault, &document.address.id, &item.sealed)
+                let Address { scope, id, .. } = document.address;
+                let secrets = EndpointSecrets::open(vault, &id, &item.sealed)
                     .map_err(|error| format!("its secrets do not open: {error}"))?;
-                let kept = make(&document.address, item, secrets, now)?;
-                self.endpoints.insert(document.address, kept);
+                let id = EndpointId::parse(&id).map_err(|error| error.to_string())?;
+                let application = ApplicationId::parse(&scope).map_err(|error| error.to_string())?;
+                let parts = Parts {
+                    application,
+                    item,
+                    secrets,
+                };
+                self.serve(id, parts, now)?;
             }
             // One that cannot be read opens nothing, and whatever else there is stays in force.
             Kind::Key => {
@@ -159,35 +173,34 @@ impl Known {
         Ok(())
     }
 
+    fn serve(&mut self, id: EndpointId, parts: Parts, now: UnixMillis) -> Result<(), String> {
+        let (application, secrets) = (parts.application.clone(), &parts.secrets);
+        let endpoint = parts.item.serve(id.as_str(), application, secrets, now)?;
+        self.registry
+            .put(Arc::new(endpoint))
+            .map_err(|error| error.to_string())?;
+        match secrets.next_end(now) {
+            None => drop(self.endings.remove(&id)),
+            Some(at) => drop(self.endings.insert(id, Ending { at, parts })),
+        }
+        Ok(())
+    }
+
     fn remove(&mut self, address: &Address) {
         match address.kind {
             Kind::Application => {
                 if let Ok(id) = ApplicationId::parse(&address.id) {
-                    self.applications.remove(&id);
+                    self.registry.disown(&id);
                 }
             }
             Kind::Endpoint => {
-                self.endpoints.remove(address);
+                if let Ok(id) = EndpointId::parse(&address.id) {
+                    self.endings.remove(&id);
+                    self.registry.remove(&id);
+                }
             }
             Kind::Key => self.keys.remove(address),
             Kind::EventType => {}
         }
     }
-}
-
-fn make(
-    address: &Address,
-    item: items::Endpoint,
-    secrets: EndpointSecrets,
-    now: UnixMillis,
-) -> Result<Kept, String> {
-    let application = ApplicationId::parse(&address.scope).map_err(|error| error.to_string())?;
-    let endpoint = item.serve(&address.id, application, &secrets, now)?;
-    let ending = secrets
-        .next_end(now)
-        .map(|at| Box::new(Ending { at, item, secrets }));
-    Ok(Kept {
-        endpoint: Arc::new(endpoint),
-        ending,
-    })
 }

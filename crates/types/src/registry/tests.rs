@@ -205,9 +205,12 @@ fn names_are_those_of_an_organisation() {
         endpoint("ep_2", "app_2", &["*"], &[]),
     ];
     let applications = [owned("app_1", "org_a"), owned("app_2", "org_b")];
-    let registry = file
-        .with_owned("org_a", applications, stored.map(Arc::new))
-        .unwrap();
+    let mut registry = Registry::of("org_a");
+    applications.into_iter().for_each(|owned| registry.own(owned));
+    for endpoint in stored {
+        registry.put(Arc::new(endpoint)).unwrap();
+    }
+    let registry = registry.beside(&file).unwrap();
     assert_eq!(registry.resolve(&id("shop")), Some(&id("app_1")));
     assert_eq!(
         registry.resolve(&id("app_2")),
@@ -234,4 +237,100 @@ fn names_are_those_of_an_organisation() {
     );
     assert_eq!(registry.route(&event("acme", "a", &[])).count(), 1);
     assert_eq!(registry.route(&event("app_2", "a", &[])).count(), 1);
+}
+
+#[test]
+fn a_change_is_seen_in_the_copy_that_it_was_made_in_alone() {
+    let mut registry = Registry::of("org_a");
+    let named = |uid: Option<&str>| Owned {
+        id: id("app_1"),
+        organisation: "org_a".to_owned(),
+        uid: uid.map(id),
+        throttle_rate: None,
+    };
+    registry.own(named(Some("shop")));
+    for n in ["ep_1", "ep_2", "ep_3"] {
+        registry.put(Arc::new(endpoint(n, "app_1", &["*"], &[]))).unwrap();
+    }
+    let before = registry.clone();
+    registry.own(named(Some("store")));
+    registry
+        .put(Arc::new(endpoint("ep_2", "app_1", &["a"], &[])))
+        .unwrap();
+    registry.remove(&EndpointId::parse("ep_1").unwrap());
+    let foreign = registry.put(Arc::new(endpoint("ep_3", "app_2", &["*"], &[])));
+    assert!(matches!(foreign, Err(RegistryError::EndpointTwice(_))));
+    let (a, b) = (event("app_1", "a", &[]), event("app_1", "b", &[]));
+    assert_eq!(ids(&before, &b), ["ep_1", "ep_2", "ep_3"]);
+    assert_eq!(
+        ids(&registry, &a),
+        ["ep_2", "ep_3"],
+        "in the order in which they came"
+    );
+    assert_eq!(ids(&registry, &b), ["ep_3"]);
+    assert_eq!(registry.endpoints().count(), 2);
+    assert!(registry.knows(&id("store")) && !registry.knows(&id("shop")) && before.knows(&id("shop")));
+}
+
+#[test]
+fn an_application_is_known_until_nothing_speaks_of_it() {
+    let mut registry = Registry::of("org_a");
+    let owned = |name: &str| Owned {
+        id: id(name),
+        organisation: "org_a".to_owned(),
+        uid: Some(id("shop")),
+        throttle_rate: None,
+    };
+    registry.own(owned("app_1"));
+    registry
+        .put(Arc::new(endpoint("ep_1", "app_1", &["*"], &[])))
+        .unwrap();
+    // Its name went to another one, of which was told first.
+    registry.own(owned("app_2"));
+    registry.disown(&id("app_1"));
+    assert_eq!(registry.resolve(&id("shop")), Some(&id("app_2")));
+    assert!(registry.knows(&id("app_1")), "its endpoint is there");
+    registry.remove(&EndpointId::parse("ep_1").unwrap());
+    assert!(!registry.knows(&id("app_1")));
+    let file = Registry::new([id("app_2")], []).unwrap();
+    registry.disown(&id("app_2"));
+    assert!(
+        registry.beside(&file).unwrap().knows(&id("app_2")),
+        "the file speaks of it"
+    );
+    assert_eq!(registry.applications().count(), 0);
+}
+
+#[test]
+fn what_stands_in_two_places_stands_together_whichever_is_larger() {
+    let mut stored = Registry::of("org_a");
+    stored.own(Owned {
+        id: id("acme"),
+        organisation: "org_b".to_owned(),
+        uid: Some(id("shop")),
+        throttle_rate: Some(5u64.try_into().unwrap()),
+    });
+    stored
+        .put(Arc::new(endpoint("ep_1", "acme", &["*"], &[])))
+        .unwrap();
+    for files in [0, 1, 5] {
+        let in_file = (0..files).map(|n| endpoint(&format!("file_{n}"), "acme", &["*"], &[]));
+        let file = Registry::new([id("acme"), id("empty")], in_file).unwrap();
+        let file =
+            file.with_throttle_rates(["acme", "empty"].map(|name| (id(name), 9u64.try_into().unwrap())));
+        let both = stored.beside(&file).unwrap();
+        assert_eq!(both.route(&event("acme", "a", &[])).count(), files + 1);
+        assert_eq!(both.endpoints().count(), files + 1);
+        assert_eq!(both.resolve_in("org_b", &id("shop")), Some(&id("acme")));
+        assert_eq!(both.resolve_in("org_a", &id("empty")), Some(&id("empty")));
+        assert_eq!(both.uid(&id("acme")), Some(&id("shop")));
+        let rate = |name| both.throttle_rate(&id(name)).map(u16::from);
+        assert_eq!(
+            [rate("acme"), rate("empty")],
+            [Some(5), Some(9)],
+            "the owner decides"
+        );
+        let twice = Registry::new([], [endpoint("ep_1", "other", &["*"], &[])]).unwrap();
+        assert!(both.beside(&twice).is_err());
+    }
 }
