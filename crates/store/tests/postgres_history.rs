@@ -15,7 +15,7 @@ use hooklane_store::postgres::PostgresSettings;
 use hooklane_store::postgres::catalog::PostgresCatalog;
 use hooklane_store::postgres::history::PostgresHistory;
 use hooklane_testkit::postgres::{Database, Server, shared};
-use hooklane_types::Event;
+use hooklane_types::{Event, EventId};
 use made::{application, at, attempt, delivery, endpoint, event, event_id};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -128,6 +128,46 @@ async fn an_event_that_is_published_again_on_another_day_stays_one_event() -> Re
         while history.forget(at(DAY_MS), 10).await? {}
         ensure!(history.event(&app, &event_id("msg_1")).await?.is_none());
         ensure!(database.psql("SELECT count(*) FROM hooklane.attempts").await? == "0");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_id_carries_its_time_is_found_on_whatever_day_it_stands() -> Result<()> {
+    // Goal: it is not looked for on every day, and found all the same: also when its own day has no tables, and when its maker's
+    // clock runs ahead. Method: each record is told on another day.
+    let database = shared().await?.database().await?;
+    let history = open(&database).await?;
+    // There are the days 3, 4, 7 and 8.
+    for day in [3, 7] {
+        record(&history, made_at(day).to_vec(), day).await?;
+    }
+    for (n, accepted, told) in [
+        (1, 3, [3, 7, 9]),
+        (2, 5, [7, 8, 9]),
+        (3, 1, [7, 8, 9]),
+        (4, 20, [7, 9, 21]),
+    ] {
+        let ms = accepted * DAY_MS;
+        let id = EventId::fresh(at(ms), [n; 10]);
+        let content = Record::Event(event(id.as_str(), ms));
+        let tried = |decision, run| {
+            let delivery = delivery(id.as_str(), ms, run);
+            Record::Attempt(attempt(&format!("atmpt_{n}{run}"), delivery, ms, decision))
+        };
+        record(&history, vec![tried(Decision::Delivered, 0)], told[0]).await?;
+        record(&history, vec![content.clone()], told[1]).await?;
+        record(&history, vec![content, tried(Decision::Delivered, 1)], told[2]).await?;
+    }
+    let stats = history
+        .stats(&application("app"), &endpoint("ep"), Range::default())
+        .await?;
+    ensure!(stats.delivered == 2 + 4, "{stats:?}");
+    for (table, count) in [("events", 2 + 4), ("attempts", 2 + 8)] {
+        let found = database
+            .psql(&format!("SELECT count(*) FROM hooklane.{table}"))
+            .await?;
+        ensure!(found == count.to_string(), "{found} {table}");
     }
     Ok(())
 }

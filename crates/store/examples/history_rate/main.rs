@@ -10,7 +10,7 @@ mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hooklane_store::history::{History, Record};
@@ -23,6 +23,7 @@ use crate::made::{Made, PAYLOAD_BYTES};
 use crate::usage::Watched;
 
 const BATCH: usize = 500;
+const CALL_MAX: Duration = Duration::from_secs(60);
 /// How often the rate is told meanwhile: whether it falls with what is there.
 const TOLD: usize = 8;
 
@@ -43,7 +44,9 @@ async fn main() -> Result<()> {
             .conf("max_wal_size = 2GB");
         let server = Server::start_with(options).await?;
         let database = server.database().await?;
-        let settings = PostgresSettings::parse(database.url())?;
+        let mut settings = PostgresSettings::parse(database.url())?;
+        // A recorder would try again.
+        settings.call_max = CALL_MAX;
         let history = PostgresHistory::open(&settings).await?;
         let watched = Watched::server_of(&database).await?;
         write(&history, made, is_apart, &watched).await?;

@@ -1,6 +1,6 @@
 //! What is known of a batch's events, read before the batch is added to it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use hooklane_types::UnixMillis;
@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::batch::{Batch, EventName, Known, Standing, name_of};
 use super::by_key;
-use super::days::Days;
+use super::days::{Days, day_of};
 use super::rows::{self, number};
 use crate::history::Record;
 use crate::history::merge::ContentRank;
@@ -41,12 +41,27 @@ pub(super) fn standings_sql() -> String {
     )
 }
 
-/// What is known of the records' events. Most stand where a new one would; the others are looked for on every day.
+/// Whether the record's event may stand on another day than the record says. With an id that carries its time it does not: whoever makes one says
+/// in the same moment when the event was accepted, and every record repeats that. An id that is made from a producer's comes again on any day.
+fn may_stand_elsewhere(record: &Record, days: &Days, now: UnixMillis) -> bool {
+    let (_, id, at) = record.event();
+    // A time ahead of the clock is taken for another one each time.
+    let is_fixed = id.made_at().is_some_and(|made_at| made_at <= now);
+    !(is_fixed && days.home_of(at) == day_of(at))
+}
+
+/// What is known of the records' events. Most stand where a new one would; the others are looked for on every day, which costs a look at each.
 pub(super) async fn events(
     transaction: &Transaction<'_>,
     records: &[&Record],
     days: &Days,
+    now: UnixMillis,
 ) -> Result<HashMap<(String, String), Known>, Fault> {
+    let elsewhere: HashSet<EventName<'_>> = records
+        .iter()
+        .filter(|record| may_stand_elsewhere(record, days, now))
+        .map(|record| name_of(record))
+        .collect();
     let mut missing: BTreeSet<(i32, EventName<'_>)> = records
         .iter()
         .map(|record| (days.home_of(record.event().2), name_of(record)))
@@ -75,7 +90,7 @@ pub(super) async fn events(
             known.insert((row.try_get(0)?, row.try_get(1)?), event);
         }
         let is_known = |name: &EventName<'_>| known.contains_key(&(name.0.to_owned(), name.1.to_owned()));
-        missing.retain(|(_, name)| !is_known(name));
+        missing.retain(|(_, name)| elsewhere.contains(name) && !is_known(name));
     }
     Ok(known)
 }

@@ -36,7 +36,7 @@ pub(super) async fn record(
         }
     }
     let kept: Vec<&Record> = kept.iter().map(AsRef::as_ref).collect();
-    let known = read::events(&transaction, &kept, &days).await?;
+    let known = read::events(&transaction, &kept, &days, now).await?;
     let mut batch = Batch::new(kept, known, |at| days.home_of(at));
     read::attempts(&transaction, &mut batch).await?;
     read::runs(&transaction, &mut batch).await?;
