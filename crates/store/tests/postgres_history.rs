@@ -5,6 +5,8 @@
 mod made;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hooklane_store::catalog::{Catalog, Direction, Kind};
@@ -22,7 +24,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 
 async fn open(database: &Database) -> Result<PostgresHistory> {
     let mut settings = PostgresSettings::parse(database.url())?;
-    settings.call_max = std::time::Duration::from_secs(2);
+    settings.call_max = Duration::from_secs(2);
     Ok(PostgresHistory::open(&settings).await?)
 }
 
@@ -253,27 +255,32 @@ async fn a_server_that_was_killed_has_what_was_answered_and_takes_the_rest_again
         let made = attempt(&format!("atmpt_{n}"), delivery(&id, 0, 0), 0, Decision::Delivered);
         vec![Record::Event(event(&id, 0)), Record::Attempt(made)]
     };
-    let mut answered = 0;
+    let answered = AtomicUsize::new(0);
     let recording = async {
         loop {
-            match history.record(Arc::from(made(answered)), at(0)).await {
-                Ok(_) => answered += 1,
+            let n = answered.load(Ordering::Relaxed);
+            match history.record(Arc::from(made(n)), at(0)).await {
+                Ok(_) => answered.store(n + 1, Ordering::Relaxed),
                 Err(HistoryError::Unavailable(_)) => return anyhow::Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
     };
     let kill = async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        hooklane_testkit::eventually("some to be answered", Duration::from_secs(30), || async {
+            ensure!(answered.load(Ordering::Relaxed) >= 20);
+            Ok(())
+        })
+        .await?;
         server.kill9().await
     };
     let (recorded, killed) = tokio::join!(recording, kill);
     recorded?;
     killed?;
-    ensure!(answered > 0, "nothing was recorded before the kill");
+    let answered = answered.into_inner();
     server.restart().await?;
     for n in answered / 2..answered + 5 {
-        hooklane_testkit::eventually("the store", std::time::Duration::from_secs(10), || async {
+        hooklane_testkit::eventually("the store", Duration::from_secs(10), || async {
             Ok(history.record(Arc::from(made(n)), at(0)).await?)
         })
         .await?;
