@@ -1,10 +1,14 @@
 //! Claims, within a deadline. What answers late or not at all holds up no delivery: it goes out unclaimed, and is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hooklane_store::{ClaimWindow, Claims, Patience, Unanswered, Verdict};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{ApplicationId, EventId};
+
+/// Longest wait for a claim: the delivery waits behind it.
+const DEADLINE: Duration = Duration::from_millis(20);
 
 /// The port, with its deadline and its breaker.
 pub(crate) struct Guard {
@@ -25,7 +29,7 @@ impl Guard {
         Guard {
             port,
             metrics,
-            patience: Patience::default(),
+            patience: Patience::of(DEADLINE),
         }
     }
 
@@ -69,7 +73,7 @@ impl Held<'_> {
         self.is_settled = true;
         let (application, event) = self.of;
         let settled = self.port.settle(application, event);
-        if tokio::time::timeout(Patience::DEADLINE, settled).await.is_err() {
+        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
             tracing::debug!(event.id = %event, "its settlement is not kept yet");
         }
     }

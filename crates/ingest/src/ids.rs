@@ -1,13 +1,17 @@
 //! Ids of producers that have published already, as the store knows them, within a deadline: what answers late or not at all holds up no event.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hooklane_store::{Patience, Published, PublishedIds, REQUEST_BYTES, Unanswered};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::{ApplicationId, Event, EventId, ProducerId, UnixMillis};
 use sha2::{Digest, Sha256};
+
+/// Longest wait for the store: more than a dispatcher's for a claim, since no other event waits behind this one, and its publisher relies on the
+/// answer.
+const DEADLINE: Duration = Duration::from_millis(200);
 
 /// An event whose publisher has given it an `eventId`.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +55,7 @@ impl Ids {
     pub(crate) fn new(port: Option<Arc<dyn PublishedIds>>, metrics: Arc<Metrics>) -> Ids {
         Ids {
             port,
-            patience: Patience::default(),
+            patience: Patience::of(DEADLINE),
             began: Instant::now(),
             metrics,
         }

@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Longest wait for an answer.
-const DEADLINE: Duration = Duration::from_millis(20);
 /// After so many failures in a row nobody is asked for a while: each would cost the whole deadline.
 const FAILURES_MAX: u32 = 5;
 /// How long that is.
@@ -36,16 +34,23 @@ impl Unanswered {
 }
 
 /// A deadline, and a breaker that many calls share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Patience {
+    deadline: Duration,
     failures: AtomicU32,
     /// Until when nobody is asked, on the monotonic clock.
     rests_until_ms: AtomicU64,
 }
 
 impl Patience {
-    /// The longest wait of a call.
-    pub const DEADLINE: Duration = DEADLINE;
+    /// No call waits longer than this.
+    pub fn of(deadline: Duration) -> Patience {
+        Patience {
+            deadline,
+            failures: AtomicU32::default(),
+            rests_until_ms: AtomicU64::default(),
+        }
+    }
 
     /// Asks, unless there were failures in a row lately. `now_ms` is the process's monotonic clock.
     ///
@@ -59,7 +64,7 @@ impl Patience {
         if now_ms < self.rests_until_ms.load(Ordering::Relaxed) {
             return Err(Unanswered::Resting);
         }
-        let why = match tokio::time::timeout(DEADLINE, call).await {
+        let why = match tokio::time::timeout(self.deadline, call).await {
             Ok(Ok(answer)) => {
                 self.failures.store(0, Ordering::Relaxed);
                 return Ok(answer);
