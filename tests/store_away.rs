@@ -1,7 +1,6 @@
 //! PostgreSQL is away or killed, and whoever records is killed: deliveries go on, and afterwards everything is in the history, once.
 
 mod installation;
-#[allow(dead_code)]
 mod served;
 mod stage;
 
