@@ -58,7 +58,7 @@ impl Loading<'_> {
     async fn load(self, opening: &Opening) -> anyhow::Result<Loaded> {
         let mut is_told = false;
         loop {
-            let why = match self.from_store().await? {
+            let why = match self.load_once().await? {
                 Ok((catalog, loaded)) => return Ok(self.loaded(catalog, loaded, false)),
                 Err(why) => why,
             };
@@ -84,7 +84,7 @@ impl Loading<'_> {
     }
 
     /// Everything in it; or why it does not answer.
-    async fn from_store(
+    async fn load_once(
         &self,
     ) -> anyhow::Result<Result<(Arc<PostgresCatalog>, (Follower, Followed)), String>> {
         let catalog = match PostgresCatalog::open(self.postgres).await {
