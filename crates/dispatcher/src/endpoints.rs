@@ -51,7 +51,7 @@ pub(crate) enum Standing {
 
 struct State {
     /// Where it is: what is heard from another URL, to which attempts are in flight still, says nothing about it.
-    url: Box<str>,
+    configured: Arc<Endpoint>,
     health: Health,
     pacer: Pacer,
     paused_until: Option<UnixMillis>,
@@ -118,7 +118,7 @@ impl State {
 }
 
 impl EndpointState {
-    fn new(label: Arc<str>, endpoint: &Endpoint) -> EndpointState {
+    fn new(label: Arc<str>, endpoint: &Arc<Endpoint>) -> EndpointState {
         let slots_max = endpoint.max_in_flight;
         EndpointState {
             label,
@@ -126,7 +126,7 @@ impl EndpointState {
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             turnstile: OnceLock::new(),
             state: Mutex::new(State {
-                url: endpoint.url.as_str().into(),
+                configured: endpoint.clone(),
                 health: Health::new(),
                 pacer: Pacer::new(),
                 paused_until: None,
@@ -229,13 +229,13 @@ impl EndpointState {
     /// This URL answered 410: the endpoint gets nothing more, if it is there still. Says whether that is new.
     pub(crate) fn mark_gone(&self, url: &Url) -> bool {
         let mut state = self.lock();
-        *state.url == *url.as_str() && !std::mem::replace(&mut state.gone, true)
+        state.configured.url == *url && !std::mem::replace(&mut state.gone, true)
     }
 
     /// This URL asked for a pause. The longest one holds.
     pub(crate) fn pause_until(&self, url: &Url, until: UnixMillis) {
         let mut state = self.lock();
-        if *state.url != *url.as_str() {
+        if state.configured.url != *url {
             return;
         }
         state.paused_until = Some(state.paused_until.map_or(until, |earlier| earlier.max(until)));
@@ -248,11 +248,15 @@ impl EndpointState {
     }
 
     /// What is configured changed, and holds now; an endpoint that was gone gets another chance, and one that moved begins anew.
-    fn configure(&self, endpoint: &Endpoint) {
+    fn configure(&self, endpoint: &Arc<Endpoint>) {
         let mut state = self.lock();
+        // What others changed is no news of this one.
+        if Arc::ptr_eq(&state.configured, endpoint) {
+            return;
+        }
+        let before = std::mem::replace(&mut state.configured, endpoint.clone());
         state.gone = false;
-        if *state.url != *endpoint.url.as_str() {
-            state.url = endpoint.url.as_str().into();
+        if before.url != endpoint.url {
             state.paused_until = None;
             state.health.forget();
         }
@@ -319,7 +323,7 @@ impl Endpoints {
     }
 
     /// The state of one endpoint, made when it is asked for first.
-    pub(crate) fn of(&self, endpoint: &Endpoint) -> Arc<EndpointState> {
+    pub(crate) fn of(&self, endpoint: &Arc<Endpoint>) -> Arc<EndpointState> {
         let mut states = self.lock();
         if let Some(state) = states.get(&endpoint.id) {
             return state.clone();
@@ -332,7 +336,7 @@ impl Endpoints {
     /// The limits of attempts a second that hold for a delivery to an endpoint.
     pub(crate) fn limits(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         registry: &Registry,
         known: impl FnOnce() -> Known,
         visitor: Visitor,

@@ -14,7 +14,7 @@ const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// An attempt of this process was answered 410 for the first time.
 pub(crate) async fn tell(core: &Core, endpoint: &Endpoint) {
-    tracing::warn!(endpoint.id = %endpoint.id, "the endpoint is gone: it answered 410; its deliveries become dead letters until the file changes");
+    tracing::warn!(endpoint.id = %endpoint.id, "the endpoint is gone: it answered 410; its deliveries become dead letters until it is changed");
     let told = EndpointGone::new(&core.settings.pod, core.clock.started_at(), endpoint);
     if let Err(error) = control::tell(core, ControlMessage::EndpointGone(told), TELL_WITHIN).await {
         tracing::debug!(%error, "other dispatchers were not told that the endpoint is gone");
@@ -32,6 +32,6 @@ pub(crate) fn hear(core: &Core, told: &EndpointGone) {
         && told.is_about(endpoint)
         && core.endpoints.of(endpoint).mark_gone(&endpoint.url)
     {
-        tracing::warn!(endpoint.id = %endpoint.id, pod = told.pod, "the endpoint is gone: it answered 410 to another dispatcher; its deliveries become dead letters until the file changes");
+        tracing::warn!(endpoint.id = %endpoint.id, pod = told.pod, "the endpoint is gone: it answered 410 to another dispatcher; its deliveries become dead letters until it is changed");
     }
 }
