@@ -62,9 +62,9 @@ async fn a_damaged_or_foreign_directory_is_refused_by_every_command_and_not_touc
     )
     .await?;
     let mut newer = whole.clone();
-    newer[60..64].copy_from_slice(&4_u32.to_be_bytes());
+    newer[60..64].copy_from_slice(&1_000_u32.to_be_bytes());
     fs::write(&queue, newer)?;
-    refused(&stage, &all, &["has format 4", "use the newer version"]).await?;
+    refused(&stage, &all, &["has format 1000", "use the newer version"]).await?;
     fs::write(&queue, "my notes")?;
     refused(
         &stage,
