@@ -211,7 +211,12 @@ async fn seen(stage: &Stage, token: &str) -> Result<Vec<Value>> {
         "/dead-letter".to_owned(),
         "/fault".to_owned(),
     ] {
-        all.push(stage.get(token, &path).await?);
+        let mut found = stage.get(token, &path).await?;
+        // Of a shelf it is sealed, each time anew.
+        if let Some(found) = found.as_object_mut() {
+            found.remove("iterator");
+        }
+        all.push(found);
     }
     Ok(all)
 }

@@ -359,7 +359,12 @@ async fn pages_show_each_letter_once_while_others_are_taken_off(on: On) -> Resul
         if page["done"] == true {
             break;
         }
-        iterator = format!("&iterator={}", text(&page, "iterator"));
+        let next = text(&page, "iterator");
+        ensure!(
+            hex::decode(&next).is_ok_and(|sealed| !String::from_utf8_lossy(&sealed).contains("dead_")),
+            "it tells which letter was looked at last, which may be another's: {next}"
+        );
+        iterator = format!("&iterator={next}");
         if shown.len() == 7 {
             let body = json!({"filter": {"id": "msg_0002"}});
             managed

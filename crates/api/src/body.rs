@@ -42,6 +42,10 @@ pub(crate) async fn bytes(body: Body) -> Result<Bytes, Refusal> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // A list of values would be taken for the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Refusal::field(["body"], "this must be an object", "type_error"));
+    }
     let mut unknown = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
@@ -122,7 +126,9 @@ mod tests {
         assert_eq!(found[0]["loc"], serde_json::json!(["body", "inner", "url"]));
         assert!(!found[0]["msg"].as_str().unwrap().contains("line"), "{found}");
         assert_eq!(problems("{}")[0]["type"], "value_error.missing");
-        assert_eq!(problems("[]")[0]["loc"], serde_json::json!(["body"]));
+        for list in ["[]", r#" ["a", null]"#] {
+            assert_eq!(problems(list)[0]["loc"], serde_json::json!(["body"]), "{list}");
+        }
     }
 
     #[test]

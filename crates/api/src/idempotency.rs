@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hooklane_store::responses::{Answer, RequestKey, Taken};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -67,7 +67,7 @@ async fn carry_out(
     response: Response,
 ) -> Result<Response, Refusal> {
     let status = response.status();
-    if status.is_server_error() {
+    if status.is_server_error() || response.headers().contains_key(RETRY_AFTER) {
         api.responses.give_back(key).await?;
         return Ok(response);
     }

@@ -132,7 +132,7 @@ impl Reader<'_> {
                 }
             };
             let (entry, handle) = next;
-            if entry.facts().at.is_some_and(|at| at > self.now) {
+            if self.is_later(&entry) {
                 continue;
             }
             let replay = match entry.replay() {

@@ -135,7 +135,7 @@ impl Reader<'_> {
         visited.and(closed)
     }
 
-    /// Takes every message that the filter lets through off the shelf for good; `progress` gets their number so far.
+    /// Takes every message that the filter lets through, and that became one before [`Reader::now`], off the shelf for good; `progress` gets their number so far.
     ///
     /// # Errors
     /// When the shelf cannot be read.
@@ -164,11 +164,21 @@ impl Reader<'_> {
             matched: 0,
             ended: Ended::AtTheEnd,
         };
-        while let Some((_, handle)) = self.next_matching::<E>(shelf, filter, &mut scanned).await? {
+        while let Some((entry, handle)) = self.next_matching::<E>(shelf, filter, &mut scanned).await? {
+            // What came after the purge was asked for is not meant: nobody has seen it.
+            if self.is_later(&entry) {
+                scanned.matched -= 1;
+                continue;
+            }
             shelf.remove(handle).await?;
             progress(&scanned);
         }
         Ok(scanned)
+    }
+
+    /// Whether a message became one after [`Reader::now`]: a replay or a purge does not mean it.
+    pub fn is_later<E: Entry>(&self, entry: &E) -> bool {
+        entry.facts().at.is_some_and(|at| at > self.now)
     }
 
     /// The next message that is meant; `None` at the end, or when the reading was stopped.

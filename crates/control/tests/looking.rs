@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hooklane_broker::{Queue, ShelfError, ShelfName, Shelves};
 use hooklane_control::{ControlError, DeadEntry, Ended, Entry, FaultEntry, Filter};
 use hooklane_testkit::{eventually, process};
-use hooklane_types::{ApplicationId, DeadReason, Internal};
+use hooklane_types::{ApplicationId, DeadReason, Internal, UnixMillis};
 use tokio_util::sync::CancellationToken;
 
 fn ids(numbers: impl Iterator<Item = u32>) -> Vec<String> {
@@ -326,6 +326,22 @@ async fn purging_takes_only_what_is_meant() -> Result<()> {
         .await?;
     ensure!(purged.matched == 150);
     bench.wait_depth(Queue::Dead, 0).await?;
+    let Internal::Dead(mut late) = letter(301) else {
+        bail!("no letter");
+    };
+    late.at = UnixMillis(NOW.0 + 1);
+    bench
+        .put(Queue::Dead, [Internal::Dead(late).encode()].into_iter())
+        .await?;
+    let purged = bench
+        .reader(&reader_stop)
+        .purge::<DeadEntry>(&Filter::default(), |_| {})
+        .await?;
+    ensure!(
+        purged.matched == 0,
+        "what died after the purge was asked for is gone"
+    );
+    ensure!(bench.dead_ids().await?.len() == 1);
     ensure!(bench.ids::<FaultEntry>(&Filter::default()).await?.is_empty());
     Ok(())
 }

@@ -8,7 +8,7 @@ use hooklane_types::UnixMillis;
 
 use super::Kind;
 use super::port::{Place, Reading};
-use super::scope::May;
+use super::scope::{May, Scope};
 use super::selection::Chosen;
 use crate::answer::Refusal;
 use crate::list::List;
@@ -47,6 +47,27 @@ impl<K: Kind> Reading<K> {
     }
 }
 
+/// Where a list goes on, for whoever asked: the last message that was looked at may be another's.
+fn sealed<K: Kind>(api: &Api, scope: &Scope, place: &Place) -> String {
+    hex::encode(api.vault.seal(&context::<K>(scope), &place.to_text()))
+}
+
+fn opened<K: Kind>(api: &Api, scope: &Scope, iterator: &str) -> Option<Place> {
+    let sealed = String::from_utf8(hex::decode(iterator).ok()?).ok()?;
+    let text = api.vault.open(&context::<K>(scope), &sealed).ok()?;
+    Place::parse(&text)
+}
+
+/// Whose iterators open, and at which shelf.
+fn context<K: Kind>(scope: &Scope) -> String {
+    let application = scope.application.as_ref().map_or("", |id| id.as_str());
+    format!(
+        "iterator of {} for {} {application}",
+        K::SHELF,
+        scope.organisation
+    )
+}
+
 pub(super) async fn list<K: Kind>(
     State(api): State<Arc<Api>>,
     May(scope, _): May<K>,
@@ -54,7 +75,9 @@ pub(super) async fn list<K: Kind>(
 ) -> Result<Out<List<K::Row>>, Refusal> {
     let chosen = Chosen::<K>::of_query(&mut query);
     let (limit, iterator) = query.forward();
-    let behind = iterator.as_deref().map(Place::parse);
+    let behind = iterator
+        .as_deref()
+        .map(|iterator| opened::<K>(&api, &scope, iterator));
     if behind == Some(None) {
         query.add("iterator", "this is no iterator of this list");
     }
@@ -71,7 +94,7 @@ pub(super) async fn list<K: Kind>(
         .map_err(|error| scope.refusal::<K>(error))?;
     Ok(Out(List::forward(
         page.rows,
-        page.last.map(|place| place.to_text()),
+        page.last.map(|place| sealed::<K>(&api, &scope, &place)),
         page.done,
     )))
 }

@@ -119,8 +119,12 @@ impl Scope {
             desk::Unread::Job(_) | desk::Unread::Busy | desk::Unread::Shelf(ShelfError::Held(_)) => {
                 Refusal::Held(general)
             }
-            desk::Unread::Shelf(ShelfError::TooDeep { .. }) => Refusal::Held(
+            desk::Unread::Shelf(ShelfError::TooDeep { .. }) if self.is_operator => Refusal::Held(
                 "too much lies in front of what is asked for; replay or purge the oldest first".to_owned(),
+            ),
+            desk::Unread::Shelf(ShelfError::TooDeep { .. }) => Refusal::Held(
+                "too much lies in front of what is asked for; whoever runs this has to clear the shelf"
+                    .to_owned(),
             ),
             desk::Unread::Shelf(ShelfError::Away(why)) => Refusal::ShelfAway(why),
             desk::Unread::Broken => Refusal::Broken("the reading of a shelf broke down".to_owned()),

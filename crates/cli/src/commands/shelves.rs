@@ -199,13 +199,15 @@ where
         let mut look = reader.look::<E>(&filter).await.map_err(told)?;
         progress(Step::Opened);
         let read = async {
-            while look.next().await?.is_some() {}
-            Ok(())
+            let mut meant = 0;
+            while let Some(entry) = look.next().await? {
+                meant += u64::from(!reader.is_later(&entry));
+            }
+            Ok(meant)
         }
         .await;
         let closed = look.close().await;
-        let scanned: Scanned = read.and(closed).map_err(told)?;
-        Ok(scanned.matched)
+        read.and_then(|meant| closed.map(|_| meant)).map_err(told)
     }
 
     async fn replay(
