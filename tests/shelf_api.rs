@@ -633,7 +633,8 @@ async fn what_is_not_understood_is_refused_by_its_name(on: On) -> Result<()> {
 }
 
 async fn a_held_shelf_is_waited_for_and_then_told_to_its_operator_alone(on: On) -> Result<()> {
-    // Goal: who asks while a command reads the shelf is answered once that ends, or told in time. Method: held by the library, as a command does.
+    // Goal: who asks while a command reads the shelf is answered once that ends, or told in time; the same request, its key and all, is carried out
+    // when it comes again then. Method: held by the library, as a command does.
     let managed = Managed::with(on, &numbered(3)).await?;
     let held = shelves(&managed.stage).await?;
     let holder = Holder {
@@ -672,6 +673,15 @@ async fn a_held_shelf_is_waited_for_and_then_told_to_its_operator_alone(on: On) 
         let (status, told) = managed.send_as(&other, method, path, body).await?;
         ensure!(status == 409 && !told.contains("ann"), "{path}: {status} {told}");
     }
+    let url = format!("{}/api/v1/dead-letter/replay", managed.url);
+    let keyed = || {
+        let request = managed.stage.http.post(&url).bearer_auth(&managed.token);
+        let request = request
+            .header("idempotency-key", "once")
+            .header("content-type", "application/json");
+        request.body(r#"{"all": true}"#).send()
+    };
+    ensure!(keyed().await?.status() == 409);
     // Nobody waits for the other shelf.
     ensure!(managed.get("/fault").await?["data"] == json!([]));
     let waiting = managed.get("/dead-letter");
@@ -683,6 +693,7 @@ async fn a_held_shelf_is_waited_for_and_then_told_to_its_operator_alone(on: On) 
     let (list, freed) = tokio::join!(waiting, freeing);
     freed?;
     ensure!(list?["data"].as_array().is_some_and(|rows| rows.len() == 3));
+    ensure!(keyed().await?.status() == 202);
     Ok(())
 }
 
