@@ -1,5 +1,6 @@
 //! The catalog as ingest and dispatchers know it: in memory, and followed.
 
+mod fresh;
 mod keys;
 mod snapshot;
 mod state;

@@ -1,8 +1,7 @@
 //! The catalog in a file, for a start while the store is away. The secrets in it are sealed, as they are in the store.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +13,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::fresh::{self, Fresh};
 use crate::catalog::{Address, Catalog, CatalogError, Change, Document, Kind, Revision};
 
 /// The file is written anew at most this often.
 const REST: Duration = Duration::from_secs(5);
 /// After a failure.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Readable by its owner.
-const MODE: u32 = 0o600;
 const VERSION: u32 = 1;
 
 /// A file, opened. It is read once, a document at a time: a hundred thousand endpoints are never in memory beside what is made of them.
@@ -143,14 +141,8 @@ impl SnapshotKeeper {
     }
 
     async fn write(&self) -> Result<(), Error> {
-        let fresh = self.path.with_extension("fresh");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(MODE)
-            .open(&fresh)?;
-        let mut writer = BufWriter::new(file);
+        fresh::clear_away(&self.path);
+        let mut writer = BufWriter::new(Fresh::make(&self.path)?);
         add(&mut writer, &Line::Snapshot { version: VERSION })?;
         let mut result = Ok(());
         let mut tell = |change| {
@@ -161,11 +153,8 @@ impl SnapshotKeeper {
         let revision = self.catalog.changes(Revision::NONE, &mut tell).await?;
         result?;
         add(&mut writer, &Line::End { revision: revision.0 })?;
-        writer
-            .into_inner()
-            .map_err(|error| error.into_error())?
-            .sync_all()?;
-        fs::rename(&fresh, &self.path)?;
+        let fresh = writer.into_inner().map_err(|error| error.into_error())?;
+        fresh.take_place()?;
         Ok(())
     }
 }
