@@ -7,7 +7,7 @@ use crate::catalog::Direction;
 /// Most rows of a page.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Most rows that are looked at for a page: where a filter leaves few, the page ends there, and says where to go on.
-pub const SCAN_ROWS_MAX: usize = 2_000;
+pub const SCAN_ROWS_MAX: usize = 500;
 /// A page ends with the row that makes it so large: payloads and answers' bodies may be long.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
