@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use hooklane_types::UnixMillis;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -99,6 +101,7 @@ impl Snapshot {
 }
 
 /// Keeps a file as new as what is routed by.
+#[derive(Clone)]
 pub struct SnapshotKeeper {
     /// What is kept.
     pub catalog: Arc<dyn Catalog>,
@@ -117,7 +120,7 @@ impl SnapshotKeeper {
             loop {
                 let revision = *self.applied.borrow_and_update();
                 if is_written != Some(revision) {
-                    match self.write().await {
+                    match self.written(&stop).await {
                         Ok(()) => (is_written, is_told) = (Some(revision), false),
                         Err(error) => {
                             match std::mem::replace(&mut is_told, true) {
@@ -138,6 +141,17 @@ impl SnapshotKeeper {
             }
         };
         stop.run_until_cancelled(keep).await;
+    }
+
+    /// Writes it on a thread where waiting for the disk does no harm; one file at a time.
+    async fn written(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let (keeper, stop, runtime) = (self.clone(), stop.clone(), Handle::current());
+        let writing = spawn_blocking(move || {
+            // The thread cannot be cancelled from outside.
+            let written = runtime.block_on(stop.run_until_cancelled(keeper.write()));
+            written.unwrap_or(Ok(()))
+        });
+        writing.await.map_err(io::Error::other)?
     }
 
     async fn write(&self) -> Result<(), Error> {
