@@ -275,6 +275,40 @@ async fn serve_begins_without_its_store_by_the_copy_that_it_has_kept() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_whose_copy_is_damaged_waits_for_its_store_as_if_there_were_none() -> Result<()> {
+    // Goal: a file that is no use is told of by its path, and keeps nobody from going on once the store is back. Method: a copy without an end.
+    let alone = Alone::new().await?;
+    alone.server.kill9().await?;
+    let copy = alone.stage.data().join("snapshot.json");
+    std::fs::create_dir_all(alone.stage.data())?;
+    std::fs::write(&copy, "{\"snapshot\":{\"version\":1}}\n")?;
+    let process = alone.stage.serving(&[])?.start()?;
+    let told = process.wait_for_line("cannot be used", SOON).await?.text;
+    ensure!(
+        told.contains("snapshot.json") && told.contains("its end is missing"),
+        "{told}"
+    );
+    let line = process.wait_for_line("listening on http", SOON).await?.text;
+    let url = line.split_whitespace().last().context("a URL")?.to_owned();
+    let serving = served::Serving { process, url };
+    let (status, why) = alone.stage.readiness(&serving).await?;
+    ensure!(
+        status == 503 && why.contains("waiting for the store"),
+        "{status} {why}"
+    );
+    alone.server.restart().await?;
+    eventually("a whole copy", SOON, || async {
+        let text = std::fs::read_to_string(&copy)?;
+        ensure!(text.contains("\"end\""), "{text}");
+        Ok(())
+    })
+    .await?;
+    alone.stage.publish(&serving, "file", "order-1").await?;
+    alone.stage.receiver.wait_for_at("/file", 1, SOON).await?;
+    serving.end(served::End::Terminate).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serve_that_never_saw_its_store_takes_nothing_out_of_its_queue_until_it_does() -> Result<()> {
     // Goal: without what is in the store an event would miss its endpoints. What is put into the queue by command waits there.
     let mut alone = Alone::new().await?;

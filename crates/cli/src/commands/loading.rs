@@ -1,6 +1,7 @@
 //! What is in PostgreSQL is loaded once before anything is taken. A store that is away is waited for, unless there is a snapshot to start with.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use super::opening::Opening;
 
 /// Between two looks for a store that is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A catalog, and what was read of it.
+type Begun = (Arc<PostgresCatalog>, (Follower, Followed));
 
 /// What is loaded, and what it is opened with.
 pub struct Loading<'a> {
@@ -56,23 +60,25 @@ impl Loading<'_> {
     }
 
     async fn load(self, opening: &Opening) -> anyhow::Result<Loaded> {
-        let mut is_told = false;
+        let (mut is_told, mut is_unusable) = (false, false);
         loop {
             let why = match self.load_once().await? {
                 Ok((catalog, loaded)) => return Ok(self.loaded(catalog, loaded, false)),
                 Err(why) => why,
             };
-            if let Some(found) = self
-                .snapshot
-                .as_deref()
-                .map(Snapshot::open)
-                .transpose()?
-                .flatten()
-            {
-                let catalog = Arc::new(PostgresCatalog::later(self.postgres)?);
-                let resumed = Follower::resume(self.sources(&catalog), found).map_err(explained)?;
-                warn!("started with the snapshot of the store, which is away: {why}");
-                return Ok(self.loaded(catalog, resumed, true));
+            let snapshot = self.snapshot.as_deref().filter(|_| !is_unusable);
+            if let Some(path) = snapshot {
+                match self.resume(path)? {
+                    Ok(Some((catalog, resumed))) => {
+                        warn!("started with the snapshot of the store, which is away: {why}");
+                        return Ok(self.loaded(catalog, resumed, true));
+                    }
+                    Ok(None) => {}
+                    Err(damage) => {
+                        is_unusable = true;
+                        warn!(path = %path.display(), "the snapshot of the store cannot be used, and the store is waited for: {damage}");
+                    }
+                }
             }
             opening.waits(&why)?;
             match std::mem::replace(&mut is_told, true) {
@@ -84,9 +90,7 @@ impl Loading<'_> {
     }
 
     /// Everything in it; or why it does not answer.
-    async fn load_once(
-        &self,
-    ) -> anyhow::Result<Result<(Arc<PostgresCatalog>, (Follower, Followed)), String>> {
+    async fn load_once(&self) -> anyhow::Result<Result<Begun, String>> {
         let catalog = match PostgresCatalog::open(self.postgres).await {
             Ok(catalog) => Arc::new(catalog),
             Err(PostgresError::Unavailable(why)) => return Ok(Err(why)),
@@ -95,6 +99,22 @@ impl Loading<'_> {
         match Follower::load(self.sources(&catalog)).await {
             Ok(loaded) => Ok(Ok((catalog, loaded))),
             Err(LoadError::Catalog(CatalogError::Unavailable(why))) => Ok(Err(why)),
+            Err(error) => Err(explained(error)),
+        }
+    }
+
+    /// What is in the snapshot, if there is one; or why it is as good as none. A key that does not open it is an error all the same: with that key
+    /// the store would not do either.
+    fn resume(&self, path: &Path) -> anyhow::Result<io::Result<Option<Begun>>> {
+        let found = match Snapshot::open(path) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        };
+        let catalog = Arc::new(PostgresCatalog::later(self.postgres)?);
+        match Follower::resume(self.sources(&catalog), found) {
+            Ok(resumed) => Ok(Ok(Some((catalog, resumed)))),
+            Err(LoadError::Snapshot(damage)) => Ok(Err(damage)),
             Err(error) => Err(explained(error)),
         }
     }
