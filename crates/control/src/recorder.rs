@@ -92,7 +92,7 @@ impl Recorder {
                 }
             }
         }
-        // The store writes long batches in parts: what is known of an event goes into the same one, its content first.
+        // The store writes long batches in parts: what is known of an event goes into the same one, in the order in which it came.
         records.sort_by(|a, b| a.event().1.cmp(b.event().1));
         let count = records.len();
         let records: Arc<[Record]> = records.into();
