@@ -217,7 +217,13 @@ async fn processes_that_record_the_same_at_once_keep_it_once() -> Result<()> {
     // Goal: also where each has a part of what the other has not, on a first day that both would make.
     let database = shared().await?.database().await?;
     let histories = [open(&database).await?, open(&database).await?];
-    let records: Vec<Record> = (0..40).flat_map(made_at).collect();
+    let made = |day| {
+        let again = delivery(&format!("msg_{day}"), day * DAY_MS, 1);
+        let id = format!("atmpt_{day}_again");
+        let again = attempt(&id, again, day * DAY_MS, Decision::Delivered);
+        made_at(day).into_iter().chain([Record::Attempt(again)])
+    };
+    let records: Vec<Record> = (0..40).flat_map(made).collect();
     let record_all = async |history: &PostgresHistory, turned: bool| {
         let mut parts: Vec<&[Record]> = records.chunks(7).collect();
         if turned {
@@ -233,7 +239,7 @@ async fn processes_that_record_the_same_at_once_keep_it_once() -> Result<()> {
     other?;
     for (table, count) in [
         ("events", 40),
-        ("attempts", 40),
+        ("attempts", 80),
         ("deliveries", 40),
         ("destinations", 40),
     ] {

@@ -171,7 +171,7 @@ pub trait History: Send + Sync {
     /// [`HistoryError`].
     async fn forget(&self, before: UnixMillis, rows_max: usize) -> Result<bool, HistoryError>;
 
-    /// What is forgotten most cheaply: all of a stretch of so many milliseconds, from a multiple of it on.
+    /// What is forgotten together: all of a stretch of so many milliseconds, from a multiple of it on. Of one that is not over nothing may go.
     fn forgotten_together_ms(&self) -> i64 {
         1
     }

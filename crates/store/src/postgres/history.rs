@@ -7,6 +7,7 @@
 
 mod batch;
 mod by_key;
+mod columns;
 mod days;
 mod forget;
 mod lists;

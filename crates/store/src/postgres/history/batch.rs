@@ -40,13 +40,21 @@ pub(super) struct RunName<'a> {
 #[derive(Default)]
 pub(super) struct Targets(pub(super) BTreeMap<u16, (Run, bool)>);
 
+/// An event, by its place in [`Batch::events`], at an endpoint.
+pub(super) type Place<'a> = (usize, &'a str);
+
 /// Where an event stands at an endpoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) run: u32,
     pub(super) status: Status,
     pub(super) next: Option<UnixMillis>,
+    /// How the delivery of the first run to the first target stands: it has no row of its own.
+    pub(super) first: Run,
 }
+
+/// Run and target of the delivery that a destination's row has.
+pub(super) const FIRST: (u32, u16) = (0, 0);
 
 pub(super) struct Batch<'a> {
     records: Vec<&'a Record>,
@@ -56,7 +64,7 @@ pub(super) struct Batch<'a> {
     /// Every run that a record names.
     pub(super) runs: HashMap<RunName<'a>, Targets>,
     /// Where there was something.
-    pub(super) standings: HashMap<(usize, &'a str), Standing>,
+    pub(super) standings: HashMap<Place<'a>, Standing>,
     /// Attempts that were there, by their event and id; and those that were played.
     pub(super) seen: HashSet<(usize, &'a str)>,
     pub(super) attempts: Vec<(usize, &'a Attempt)>,
@@ -159,28 +167,43 @@ impl<'a> Batch<'a> {
         *is_changed |= *run != old;
     }
 
-    /// Where events stand now, if it is another place: their newest run decides, and every one of its targets is known if the batch names it.
-    pub(super) fn moved(&self) -> Vec<((usize, &'a str), Standing)> {
-        let mut moved: HashMap<(usize, &'a str), Standing> = HashMap::new();
+    /// Deliveries that are another now and have a row of their own.
+    pub(super) fn later_deliveries(&self) -> Vec<(&RunName<'a>, u16, &Run)> {
+        let targets = self.runs.iter().flat_map(|(name, targets)| {
+            let each = targets.0.iter();
+            each.map(move |(target, (run, is_changed))| (name, *target, run, *is_changed))
+        });
+        targets
+            .filter(|(name, target, _, is_changed)| *is_changed && (name.run, *target) != FIRST)
+            .map(|(name, target, run, _)| (name, target, run))
+            .collect()
+    }
+
+    /// What is another now where events stand: their newest run decides, and every one of its targets is known if the batch names it.
+    pub(super) fn moved(&self) -> Vec<(Place<'a>, Standing)> {
+        let mut moved: HashMap<Place<'a>, Standing> = HashMap::new();
         for (name, targets) in &self.runs {
             if targets.0.is_empty() {
                 continue;
             }
             let place = (name.event, name.endpoint);
-            let newest = moved.get(&place).or_else(|| self.standings.get(&place));
-            if newest.is_some_and(|newest| newest.run > name.run) {
-                continue;
+            let known = self.standings.get(&place);
+            let standing = moved.entry(place).or_insert_with(|| Standing {
+                run: known.map_or(0, |known| known.run),
+                status: known.map_or(Status::Pending, |known| known.status),
+                next: known.and_then(|known| known.next),
+                first: known.map(|known| known.first.clone()).unwrap_or_default(),
+            });
+            if name.run == FIRST.0
+                && let Some((first, _)) = targets.0.get(&FIRST.1)
+            {
+                standing.first = first.clone();
             }
-            let runs: Vec<Run> = targets.0.values().map(|(run, _)| run.clone()).collect();
-            let (status, next) = status_of_targets(&runs);
-            moved.insert(
-                place,
-                Standing {
-                    run: name.run,
-                    status,
-                    next,
-                },
-            );
+            if name.run >= standing.run {
+                let runs: Vec<Run> = targets.0.values().map(|(run, _)| run.clone()).collect();
+                (standing.status, standing.next) = status_of_targets(&runs);
+                standing.run = name.run;
+            }
         }
         moved.retain(|place, standing| self.standings.get(place) != Some(standing));
         moved.into_iter().collect()

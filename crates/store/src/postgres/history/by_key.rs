@@ -20,6 +20,13 @@ pub(super) fn attempt(day: &str, application: &str, event: &str, id: &str) -> St
     )
 }
 
+/// All attempts of an event.
+pub(super) fn attempts(application: &str, event: &str) -> String {
+    format!(
+        "SELECT * FROM attempts AS a WHERE a.application = {application} AND a.event >= {event} AND a.event <= {event} ORDER BY a.event, a.id"
+    )
+}
+
 /// Where the event `k.event` stands at the endpoint `k.endpoint`, on the day `k.day`.
 pub(super) const DESTINATION: &str = "SELECT * FROM destinations AS d WHERE d.day = k.day AND d.application = k.application \
     AND d.event >= k.event AND d.event <= k.event AND d.endpoint = k.endpoint ORDER BY d.event LIMIT 1";

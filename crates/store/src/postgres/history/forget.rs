@@ -44,7 +44,8 @@ pub(super) async fn expunge_answer(
     Ok(rows > 0)
 }
 
-/// Forgets events accepted before then: a day that is over with its partitions, the rest by so many rows. Whether there are more.
+/// Forgets events accepted before then: a day that is over with its partitions, and what stands on another day by so many rows. Whether there are
+/// more.
 pub(super) async fn forget(
     client: &mut Client,
     lock: &str,
@@ -97,8 +98,7 @@ pub(super) async fn forget(
     Ok(true)
 }
 
-pub(super) const OLDEST: &str =
-    "SELECT day, application, id FROM events WHERE at_ms < $1 ORDER BY at_ms LIMIT $2";
+pub(super) const OLDEST: &str = "SELECT day, application, id FROM events WHERE at_ms < $1 AND at_ms < day * 86400000::bigint ORDER BY at_ms LIMIT $2";
 
 const ATTEMPTS: &str = "DELETE FROM attempts AS t USING (SELECT a.day, a.application, a.event, a.id \
     FROM unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, event) \

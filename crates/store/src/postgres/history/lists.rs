@@ -9,6 +9,7 @@ use hooklane_types::{ApplicationId, AttemptId, Channel, EndpointId, EventId, Eve
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::batch::FIRST;
 use super::by_key;
 use super::rows::{self, number, status_number};
 use crate::catalog::Direction;
@@ -50,27 +51,45 @@ pub(super) fn events_sql(of_one_type: bool, direction: Direction) -> String {
     format!("SELECT {events} FROM events AS e WHERE e.application = $1 AND {whose} AND {between}")
 }
 
+/// Those of an endpoint have an order by time; those of an event, which are few, get it here.
 pub(super) fn attempts_sql(of: &AttemptsOf, failed: bool, direction: Direction) -> String {
-    let (attempts, between) = (rows::ATTEMPT, between("a.at_ms", "a.id", direction));
     let whose = match (of, failed) {
-        (AttemptsOf::Event(..), _) => "a.event = $7",
-        (AttemptsOf::Endpoint(_), false) => "a.endpoint = $7",
-        (AttemptsOf::Endpoint(_), true) => "a.endpoint = $7 AND a.failed",
+        (AttemptsOf::Event(..), _) => format!("({}) AS a WHERE true", by_key::attempts("$1", "$7")),
+        (AttemptsOf::Endpoint(_), false) => {
+            "attempts AS a WHERE a.application = $1 AND a.endpoint = $7".to_owned()
+        }
+        (AttemptsOf::Endpoint(_), true) => {
+            "attempts AS a WHERE a.application = $1 AND a.endpoint = $7 AND a.failed".to_owned()
+        }
     };
-    let event = by_key::event_of("a", "event");
-    format!("SELECT {attempts} FROM attempts AS a {event} WHERE a.application = $1 AND {whose} AND {between}")
+    let (attempts, page) = (rows::ATTEMPT, between("a.at_ms", "a.id", direction));
+    let (event, order) = (by_key::event_of("a", "event"), order(direction));
+    format!(
+        "SELECT {attempts} FROM (SELECT * FROM {whose} AND {page}) AS a {event} ORDER BY a.at_ms {order}, a.id {order}"
+    )
 }
 
+/// Those of one status, `$8`, or of all: each status has an order by time of its own, and each of them a page.
 pub(super) fn endpoint_events_sql(of_one_status: bool, direction: Direction) -> String {
-    let (events, between) = (rows::EVENT, between("d.event_at_ms", "d.event", direction));
-    let status = match of_one_status {
-        true => "AND d.status = $8",
-        false => "",
+    let page = between("d.event_at_ms", "d.event", direction);
+    let of_status = |status: &str| {
+        format!(
+            "(SELECT d.day, d.application, d.event, d.event_at_ms, d.status, d.next_at_ms FROM destinations AS d \
+             WHERE d.application = $1 AND d.endpoint = $7 AND d.status = {status} AND {page})"
+        )
     };
+    let found = match of_one_status {
+        true => of_status("$8"),
+        false => {
+            let numbers = Status::ALL.map(|status| status_number(status).to_string());
+            numbers.map(|number| of_status(&number)).join(" UNION ALL ")
+        }
+    };
+    let (events, order) = (rows::EVENT, order(direction));
     let event = by_key::event_of("d", "event");
     format!(
-        "SELECT {events}, d.status, d.next_at_ms FROM destinations AS d {event} \
-         WHERE d.application = $1 AND d.endpoint = $7 {status} AND {between}"
+        "SELECT {events}, d.status, d.next_at_ms FROM ({found}) AS d {event} ORDER BY d.event_at_ms {order}, d.event {order} \
+         LIMIT $6"
     )
 }
 
@@ -342,9 +361,12 @@ pub(super) async fn outcomes(
     endpoint: &EndpointId,
 ) -> Result<Vec<FoundOutcome>, Fault> {
     let sql = format!(
-        "SELECT d.run, d.target, {} FROM deliveries AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
-         ORDER BY d.run DESC, d.target DESC LIMIT {PAGE_ROWS_MAX}",
-        rows::RUN
+        "SELECT d.run, d.target, {run} FROM deliveries AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
+         UNION ALL SELECT {}::bigint, {}, {run} FROM destinations AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
+         AND (d.last_at_ms IS NOT NULL OR d.ended_at_ms IS NOT NULL) ORDER BY 1 DESC, 2 DESC LIMIT {PAGE_ROWS_MAX}",
+        FIRST.0,
+        FIRST.1,
+        run = rows::RUN
     );
     let values: Values<'_> = &[&application.as_str(), &event.as_str(), &endpoint.as_str()];
     let found = read(client, &sql, values).await?;
@@ -461,12 +483,8 @@ async fn answers(
         event.push(row.try_get::<_, &str>(1)?);
         id.push(row.try_get::<_, &str>(2)?);
     }
-    let found = read(
-        client,
-        &answers_sql(),
-        &[&application.as_str(), &day, &event, &id],
-    )
-    .await?;
+    let values: Values<'_> = &[&application.as_str(), &day, &event, &id];
+    let found = read(client, &answers_sql(), values).await?;
     let answer = |row: &Row| {
         let key = (row.try_get(0)?, row.try_get(1)?);
         Ok((key, Bytes::from(row.try_get::<_, Vec<u8>>(2)?)))

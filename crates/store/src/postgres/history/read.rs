@@ -7,12 +7,12 @@ use hooklane_types::UnixMillis;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::batch::{Batch, EventName, Known, Standing, name_of};
+use super::batch::{Batch, EventName, FIRST, Known, Place, RunName, Standing, name_of};
 use super::by_key;
 use super::days::{Days, day_of};
 use super::rows::{self, number};
 use crate::history::Record;
-use crate::history::merge::ContentRank;
+use crate::history::merge::{ContentRank, Run};
 use crate::postgres::error::Fault;
 
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -35,8 +35,9 @@ pub(super) fn attempts_sql() -> String {
 
 pub(super) fn standings_sql() -> String {
     format!(
-        "SELECT k.n, d.run, d.status, d.next_at_ms FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) \
+        "SELECT k.n, d.run, d.status, d.next_at_ms, {} FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) \
          WITH ORDINALITY AS k(day, application, event, endpoint, n) CROSS JOIN LATERAL ({}) AS d",
+        rows::RUN,
         by_key::DESTINATION
     )
 }
@@ -111,10 +112,9 @@ pub(super) fn event_columns<'a>(
 }
 
 pub(super) async fn attempts(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let named: Vec<(usize, &str)> = batch.named_attempts().collect();
     // Of an event that was unknown there is nothing.
-    let named: Vec<_> = named
-        .into_iter()
+    let named: Vec<(usize, &str)> = batch
+        .named_attempts()
         .filter(|(event, _)| batch.events[*event].was_at.is_some())
         .collect();
     if named.is_empty() {
@@ -156,7 +156,7 @@ pub(super) async fn runs(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -
 }
 
 pub(super) async fn standings(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let places: BTreeSet<(usize, &str)> = batch
+    let places: BTreeSet<Place<'_>> = batch
         .runs
         .keys()
         .map(|name| (name.event, name.endpoint))
@@ -165,7 +165,7 @@ pub(super) async fn standings(transaction: &Transaction<'_>, batch: &mut Batch<'
     if places.is_empty() {
         return Ok(());
     }
-    let places: Vec<(usize, &str)> = places.into_iter().collect();
+    let places: Vec<Place<'_>> = places.into_iter().collect();
     let (day, application, event) = event_columns(batch, places.iter().map(|(event, _)| *event));
     let endpoint: Vec<&str> = places.iter().map(|(_, endpoint)| *endpoint).collect();
     for row in read(
@@ -179,8 +179,20 @@ pub(super) async fn standings(transaction: &Transaction<'_>, batch: &mut Batch<'
             run: number(row.try_get::<_, i64>(1)?)?,
             status: rows::status(&row, 2)?,
             next: row.try_get::<_, Option<i64>>(3)?.map(UnixMillis),
+            first: rows::run(&row, 4)?,
         };
-        batch.standings.insert(places[place(&row)?], standing);
+        let (event, endpoint) = places[place(&row)?];
+        let first = RunName {
+            event,
+            endpoint,
+            run: FIRST.0,
+        };
+        if let Some(targets) = batch.runs.get_mut(&first)
+            && standing.first != Run::default()
+        {
+            targets.0.insert(FIRST.1, (standing.first.clone(), false));
+        }
+        batch.standings.insert((event, endpoint), standing);
     }
     Ok(())
 }

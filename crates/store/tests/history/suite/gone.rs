@@ -78,9 +78,11 @@ pub async fn what_was_expunged_does_not_come_back(history: &dyn History) -> Resu
 }
 
 pub async fn what_is_old_is_forgotten_in_steps_and_does_not_come_back(history: &dyn History) -> Result<()> {
+    // What PostgreSQL keeps on its own day goes with that day; these are all older than the first day that there is.
+    let unit = history.forgotten_together_ms();
     let mut records = Vec::new();
     for n in 0..20 {
-        let (id, ms) = (format!("msg_{n:02}"), n - 20);
+        let (id, ms) = (format!("msg_{n:02}"), (n - 20) * unit);
         for run in 0..5 {
             let made = attempt(
                 &format!("atmpt_{n:02}_{run}"),
@@ -99,7 +101,7 @@ pub async fn what_is_old_is_forgotten_in_steps_and_does_not_come_back(history: &
     let (app, ep) = (application("app"), endpoint("ep"));
     let filter = EndpointEventFilter::default();
     let mut steps = 0;
-    while history.forget(at(-10), 3).await? {
+    while history.forget(at(-10 * unit), 3).await? {
         steps += 1;
         ensure!(steps < 200, "it does not end");
     }
@@ -138,7 +140,7 @@ pub async fn what_is_old_is_forgotten_in_steps_and_does_not_come_back(history: &
         );
     }
     // Retention was made longer: what is younger is taken again.
-    ensure!(!history.forget(at(-15), 1_000).await?);
+    ensure!(!history.forget(at(-15 * unit), 1_000).await?);
     ensure!(record(history, records).await?.forgotten == 5 * 5 + 3);
     ensure!(
         history
