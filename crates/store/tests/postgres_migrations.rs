@@ -116,8 +116,8 @@ async fn what_became_of_an_event_is_known_after_the_step_that_puts_its_first_run
     let settings = PostgresSettings::parse(database.url())?;
     let day = at(0).0.div_euclid(24 * 3600 * 1000);
     let tables = ["events", "attempts", "deliveries", "destinations"];
-    let days =
-        tables.map(|table| format!("CREATE TABLE {table}_today PARTITION OF {table} FOR VALUES IN ({day});"));
+    let days = tables
+        .map(|table| format!("CREATE TABLE {table}_20231114 PARTITION OF {table} FOR VALUES IN ({day});"));
     let rows = format!(
         "INSERT INTO days VALUES ({day}); \
          INSERT INTO events (day, application, id, at_ms, expunged) VALUES ({day}, 'app', 'msg_1', {0}, false); \

@@ -4,18 +4,18 @@
 //! application is as good to the planner as the primary key. A look-up along one of those walks through all of the day: so each asks for an
 //! order that the primary key alone has.
 
-/// The event with this application and id, on a day of which this is true.
-pub(super) fn event(day: &str, application: &str, id: &str) -> String {
+/// Of `events` or a partition of it, the event with this application and id, on a day of which this is true.
+pub(super) fn event(events: &str, day: &str, application: &str, id: &str) -> String {
     format!(
-        "SELECT * FROM events AS e WHERE {day} AND e.application = {application} AND e.id >= {id} AND e.id <= {id} \
+        "SELECT * FROM {events} AS e WHERE {day} AND e.application = {application} AND e.id >= {id} AND e.id <= {id} \
          ORDER BY e.id LIMIT 1"
     )
 }
 
-/// An event's attempt with this id, on a day of which this is true.
-pub(super) fn attempt(day: &str, application: &str, event: &str, id: &str) -> String {
+/// Of `attempts` or a partition of it, an event's attempt with this id, on a day of which this is true.
+pub(super) fn attempt(attempts: &str, day: &str, application: &str, event: &str, id: &str) -> String {
     format!(
-        "SELECT * FROM attempts AS a WHERE {day} AND a.application = {application} AND a.event = {event} AND a.id >= {id} AND a.id <= {id} \
+        "SELECT * FROM {attempts} AS a WHERE {day} AND a.application = {application} AND a.event = {event} AND a.id >= {id} AND a.id <= {id} \
          ORDER BY a.id LIMIT 1"
     )
 }
@@ -27,13 +27,18 @@ pub(super) fn attempts(application: &str, event: &str) -> String {
     )
 }
 
-/// Where the event `k.event` stands at the endpoint `k.endpoint`, on the day `k.day`.
-pub(super) const DESTINATION: &str = "SELECT * FROM destinations AS d WHERE d.day = k.day AND d.application = k.application \
-    AND d.event >= k.event AND d.event <= k.event AND d.endpoint = k.endpoint ORDER BY d.event LIMIT 1";
+/// Of a partition of `destinations`, where the event `k.event` stands at the endpoint `k.endpoint`.
+pub(super) fn destination(destinations: &str) -> String {
+    format!(
+        "SELECT * FROM {destinations} AS d WHERE d.application = k.application AND d.event >= k.event AND d.event <= k.event \
+         AND d.endpoint = k.endpoint ORDER BY d.event LIMIT 1"
+    )
+}
 
 /// A row's event; `of` is the row, and `id` the column that names the event.
 pub(super) fn event_of(of: &str, id: &str) -> String {
     let event = event(
+        "events",
         &format!("e.day = {of}.day"),
         &format!("{of}.application"),
         &format!("{of}.{id}"),

@@ -10,6 +10,7 @@ use deadpool_postgres::Transaction;
 use futures_util::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
+use super::days::Days;
 use super::rows::wrong;
 use crate::postgres::error::Fault;
 
@@ -111,14 +112,16 @@ impl<'a> Rows<'a> {
         self
     }
 
-    /// Adds rows that are not there.
-    pub(super) async fn copy(&self, transaction: &Transaction<'_>) -> Result<(), Fault> {
-        if self.count == 0 {
-            return Ok(());
-        }
+    /// Adds rows that are not there, all of this day.
+    pub(super) async fn copy(
+        &self,
+        transaction: &Transaction<'_>,
+        days: &Days,
+        day: i32,
+    ) -> Result<(), Fault> {
+        let partition = days.partition(self.table, day);
         let sql = format!(
-            "COPY {} ({}) FROM STDIN (FORMAT binary)",
-            self.table,
+            "COPY {partition} ({}) FROM STDIN (FORMAT binary)",
             self.names.join(", ")
         );
         let sql = transaction.prepare_cached(&sql).await?;

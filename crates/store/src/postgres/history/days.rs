@@ -3,7 +3,8 @@
 //! Days are made when time comes to them, one ahead. So there are about as many as retention has, whatever times records bear: what is older than
 //! the oldest stands on that one, and is forgotten by its rows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use deadpool_postgres::Transaction;
 use hooklane_types::UnixMillis;
@@ -14,9 +15,9 @@ pub(super) const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What is partitioned.
 const TABLES: [&str; 4] = ["events", "attempts", "deliveries", "destinations"];
 
-/// The days that have partitions, while the lock is held.
+/// The days that have partitions, and their dates, while the lock is held.
 pub(super) struct Days {
-    days: BTreeSet<i32>,
+    days: BTreeMap<i32, String>,
     pub(super) forgotten_before: UnixMillis,
 }
 
@@ -31,12 +32,13 @@ pub(super) async fn lock(transaction: &Transaction<'_>, name: &str) -> Result<Da
     let sql = transaction.prepare_cached(sql).await?;
     transaction.query(&sql, &[&name]).await?;
     // What it sees begins after the wait.
-    let sql = "SELECT forgotten_before_ms, ARRAY(SELECT day FROM days) FROM history";
+    let sql = "SELECT forgotten_before_ms, ARRAY(SELECT day FROM days ORDER BY day), \
+               ARRAY(SELECT to_char('1970-01-01'::date + day, 'YYYYMMDD') FROM days ORDER BY day) FROM history";
     let sql = transaction.prepare_cached(sql).await?;
     let row = transaction.query_one(&sql, &[]).await?;
-    let days: Vec<i32> = row.try_get(1)?;
+    let (days, dates): (Vec<i32>, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
     Ok(Days {
-        days: days.into_iter().collect(),
+        days: days.into_iter().zip(dates).collect(),
         forgotten_before: UnixMillis(row.try_get(0)?),
     })
 }
@@ -46,8 +48,8 @@ impl Days {
     pub(super) async fn make(&mut self, transaction: &Transaction<'_>, now: UnixMillis) -> Result<(), Fault> {
         let today = day_of(now);
         for day in [today, today.saturating_add(1)] {
-            if self.days.insert(day) {
-                make(transaction, day).await?;
+            if let Entry::Vacant(missing) = self.days.entry(day) {
+                missing.insert(make(transaction, day).await?);
             }
         }
         Ok(())
@@ -56,17 +58,25 @@ impl Days {
     /// The day on which an event stands that was accepted then, if it is new.
     pub(super) fn home_of(&self, at: UnixMillis) -> i32 {
         let there = self.days.range(day_of(at)..).next();
-        there.or(self.days.last()).copied().unwrap_or_default()
+        there.or(self.days.last_key_value()).map_or(0, |(day, _)| *day)
+    }
+
+    /// The table that has a day of this one: a statement about a partition costs the same however many there are.
+    pub(super) fn partition(&self, table: &str, day: i32) -> String {
+        // A day without a table is a mistake of ours, and the server says so.
+        let date = self.days.get(&day).map_or("none", |date| date);
+        format!("{table}_{date}")
     }
 
     /// The oldest day that is over by this time.
     pub(super) fn over(&self, before: UnixMillis) -> Option<i32> {
-        self.days.first().copied().filter(|day| *day < day_of(before))
+        let (first, _) = self.days.first_key_value()?;
+        Some(*first).filter(|day| *day < day_of(before))
     }
 }
 
-/// A table that is made alone and attached holds up nobody who reads or writes the others.
-async fn make(transaction: &Transaction<'_>, day: i32) -> Result<(), Fault> {
+/// The date. A table that is made alone and attached holds up nobody who reads or writes the others.
+async fn make(transaction: &Transaction<'_>, day: i32) -> Result<String, Fault> {
     let name = name(transaction, day).await?;
     for table in TABLES {
         let sql = format!(
@@ -78,7 +88,7 @@ async fn make(transaction: &Transaction<'_>, day: i32) -> Result<(), Fault> {
     transaction
         .execute("INSERT INTO days (day) VALUES ($1)", &[&day])
         .await?;
-    Ok(())
+    Ok(name)
 }
 
 /// Drops a day. Waits a moment for who reads in it.
@@ -109,7 +119,7 @@ mod tests {
     #[test]
     fn an_event_stands_on_its_day_or_the_next_one_that_there_is() {
         let days = Days {
-            days: BTreeSet::from([10, 12, 13]),
+            days: [10, 12, 13].map(|day| (day, String::new())).into(),
             forgotten_before: UnixMillis(0),
         };
         for (at, home) in [

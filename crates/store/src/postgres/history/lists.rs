@@ -103,19 +103,19 @@ pub(super) fn destinations_sql(direction: Direction) -> String {
 }
 
 pub(super) fn event_sql() -> String {
-    let event = by_key::event("true", "$1", "$2");
+    let event = by_key::event("events", "true", "$1", "$2");
     format!("SELECT {}, e.payload FROM ({event}) AS e", rows::EVENT)
 }
 
 pub(super) fn attempt_sql() -> String {
-    let attempt = by_key::attempt("true", "$1", "$2", "$3");
+    let attempt = by_key::attempt("attempts", "true", "$1", "$2", "$3");
     let event = by_key::event_of("a", "event");
     format!("SELECT {}, a.answer FROM ({attempt}) AS a {event}", rows::ATTEMPT)
 }
 
 /// Of events that are named by day and id.
 pub(super) fn payloads_sql() -> String {
-    let event = by_key::event("e.day = k.day", "$1", "k.id");
+    let event = by_key::event("events", "e.day = k.day", "$1", "k.id");
     format!(
         "SELECT e.id, e.payload FROM unnest($2::integer[], $3::text[]) AS k(day, id) CROSS JOIN LATERAL ({event}) AS e \
          WHERE e.payload IS NOT NULL"
@@ -124,7 +124,7 @@ pub(super) fn payloads_sql() -> String {
 
 /// Of attempts that are named by day, event and id.
 pub(super) fn answers_sql() -> String {
-    let attempt = by_key::attempt("a.day = k.day", "$1", "k.event", "k.id");
+    let attempt = by_key::attempt("attempts", "a.day = k.day", "$1", "k.event", "k.id");
     format!(
         "SELECT a.event, a.id, a.answer FROM unnest($2::integer[], $3::text[], $4::text[]) AS k(day, event, id) \
          CROSS JOIN LATERAL ({attempt}) AS a WHERE a.answer IS NOT NULL"

@@ -36,6 +36,11 @@ async fn fresh() -> (Database, PostgresHistory) {
     (database, history)
 }
 
+/// A partition of this table.
+fn of_a_day(table: &str) -> String {
+    format!("{table}_20241005")
+}
+
 /// How PostgreSQL would carry a statement out.
 async fn plan(client: &Client, sql: &str) -> String {
     client
@@ -66,10 +71,11 @@ async fn a_row_is_looked_up_along_the_primary_key_whatever_is_known_of_a_day() {
     let client = history.connections.get().await.unwrap();
     let event = AttemptsOf::Event(EventId::parse("msg_1").unwrap(), None);
     for sql in [
-        read::events_sql("="),
-        read::events_sql("<>"),
-        read::attempts_sql(),
-        read::standings_sql(),
+        read::events_sql(&of_a_day("events")),
+        read::events_elsewhere_sql(),
+        read::attempts_sql(&of_a_day("attempts")),
+        read::runs_sql(&of_a_day("deliveries")),
+        read::standings_sql(&of_a_day("destinations")),
         lists::event_sql(),
         lists::attempt_sql(),
         lists::payloads_sql(),

@@ -1,6 +1,6 @@
 //! What is known of a batch's events, read before the batch is added to it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use hooklane_types::UnixMillis;
@@ -17,28 +17,47 @@ use crate::postgres::error::Fault;
 
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-pub(super) fn events_sql(operator: &str) -> String {
-    let event = by_key::event(&format!("e.day {operator} k.day"), "k.application", "k.id");
+/// Of the names `k`, in a partition.
+pub(super) fn events_sql(events: &str) -> String {
+    let event = by_key::event(events, "true", "k.application", "k.id");
     format!(
-        "SELECT e.application, e.id, e.day, e.at_ms, e.expunged, e.content_at_ms, e.fingerprint \
-         FROM unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, id) CROSS JOIN LATERAL ({event}) AS e"
+        "SELECT {EVENT} FROM unnest($1::text[], $2::text[]) AS k(application, id) CROSS JOIN LATERAL ({event}) AS e"
     )
 }
 
-pub(super) fn attempts_sql() -> String {
-    let attempt = by_key::attempt("a.day = k.day", "k.application", "k.event", "k.id");
+/// Of the names `k`, on every day but `k.day`.
+pub(super) fn events_elsewhere_sql() -> String {
+    let event = by_key::event("events", "e.day <> k.day", "k.application", "k.id");
     format!(
-        "SELECT k.n FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS k(day, application, event, id, n) \
+        "SELECT {EVENT} FROM unnest($1::text[], $2::text[], $3::integer[]) AS k(application, id, day) CROSS JOIN LATERAL ({event}) AS e"
+    )
+}
+
+const EVENT: &str = "e.application, e.id, e.day, e.at_ms, e.expunged, e.content_at_ms, e.fingerprint";
+
+pub(super) fn attempts_sql(attempts: &str) -> String {
+    let attempt = by_key::attempt(attempts, "true", "k.application", "k.event", "k.id");
+    format!(
+        "SELECT k.n FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS k(application, event, id, n) \
          CROSS JOIN LATERAL ({attempt}) AS a"
     )
 }
 
-pub(super) fn standings_sql() -> String {
+pub(super) fn standings_sql(destinations: &str) -> String {
+    let destination = by_key::destination(destinations);
     format!(
-        "SELECT k.n, d.run, d.status, d.next_at_ms, {} FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) \
-         WITH ORDINALITY AS k(day, application, event, endpoint, n) CROSS JOIN LATERAL ({}) AS d",
-        rows::RUN,
-        by_key::DESTINATION
+        "SELECT k.n, d.run, d.status, d.next_at_ms, {} FROM unnest($1::text[], $2::text[], $3::text[]) \
+         WITH ORDINALITY AS k(application, event, endpoint, n) CROSS JOIN LATERAL ({destination}) AS d",
+        rows::RUN
+    )
+}
+
+pub(super) fn runs_sql(deliveries: &str) -> String {
+    format!(
+        "SELECT k.n, d.target, {} FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
+         WITH ORDINALITY AS k(application, event, endpoint, run, n) \
+         JOIN {deliveries} AS d ON d.application = k.application AND d.event = k.event AND d.endpoint = k.endpoint AND d.run = k.run",
+        rows::RUN
     )
 }
 
@@ -63,136 +82,143 @@ pub(super) async fn events(
         .filter(|record| may_stand_elsewhere(record, days, now))
         .map(|record| name_of(record))
         .collect();
-    let mut missing: BTreeSet<(i32, EventName<'_>)> = records
+    let wanted: BTreeSet<(i32, EventName<'_>)> = records
         .iter()
         .map(|record| (days.home_of(record.event().2), name_of(record)))
         .collect();
     let mut known = HashMap::new();
-    for operator in ["=", "<>"] {
-        if missing.is_empty() {
-            break;
-        }
-        let (home, names): (Vec<i32>, Vec<EventName<'_>>) = missing.iter().copied().unzip();
+    for (day, names) in by_day(wanted.iter().copied()) {
         let (application, id): (Vec<&str>, Vec<&str>) = names.into_iter().unzip();
-        for row in read(transaction, &events_sql(operator), &[&home, &application, &id]).await? {
-            let rank = match row.try_get(5)? {
-                None => None,
-                Some(at) => Some(ContentRank {
-                    accepted_at: UnixMillis(at),
-                    fingerprint: row.try_get(6)?,
-                }),
-            };
-            let event = Known {
-                day: row.try_get(2)?,
-                at: UnixMillis(row.try_get(3)?),
-                is_expunged: row.try_get(4)?,
-                rank,
-            };
-            known.insert((row.try_get(0)?, row.try_get(1)?), event);
-        }
-        let is_known = |name: &EventName<'_>| known.contains_key(&(name.0.to_owned(), name.1.to_owned()));
-        missing.retain(|(_, name)| elsewhere.contains(name) && !is_known(name));
+        let sql = events_sql(&days.partition("events", day));
+        add_known(&mut known, &read(transaction, &sql, &[&application, &id]).await?)?;
+    }
+    let is_known = |name: &EventName<'_>| known.contains_key(&(name.0.to_owned(), name.1.to_owned()));
+    let missing = wanted
+        .into_iter()
+        .filter(|(_, name)| elsewhere.contains(name) && !is_known(name));
+    let (home, names): (Vec<i32>, Vec<EventName<'_>>) = missing.unzip();
+    if !names.is_empty() {
+        let (application, id): (Vec<&str>, Vec<&str>) = names.into_iter().unzip();
+        let found = read(transaction, &events_elsewhere_sql(), &[&application, &id, &home]).await?;
+        add_known(&mut known, &found)?;
     }
     Ok(known)
 }
 
-/// The columns that name an event, for rows of which each has its event's place.
-pub(super) fn event_columns<'a>(
+fn add_known(known: &mut HashMap<(String, String), Known>, rows: &[Row]) -> Result<(), Fault> {
+    for row in rows {
+        let rank = match row.try_get(5)? {
+            None => None,
+            Some(at) => Some(ContentRank {
+                accepted_at: UnixMillis(at),
+                fingerprint: row.try_get(6)?,
+            }),
+        };
+        let event = Known {
+            day: row.try_get(2)?,
+            at: UnixMillis(row.try_get(3)?),
+            is_expunged: row.try_get(4)?,
+            rank,
+        };
+        known.insert((row.try_get(0)?, row.try_get(1)?), event);
+    }
+    Ok(())
+}
+
+/// Mostly there is one day.
+pub(super) fn by_day<T>(items: impl IntoIterator<Item = (i32, T)>) -> BTreeMap<i32, Vec<T>> {
+    let mut days: BTreeMap<i32, Vec<T>> = BTreeMap::new();
+    items
+        .into_iter()
+        .for_each(|(day, item)| days.entry(day).or_default().push(item));
+    days
+}
+
+/// What is to be looked up, by its event's day. Of an event that was unknown there is nothing.
+fn known<'a, T>(
     batch: &Batch<'a>,
-    of: impl Iterator<Item = usize>,
-) -> (Vec<i32>, Vec<&'a str>, Vec<&'a str>) {
-    let (mut day, mut application, mut event) = (Vec::new(), Vec::new(), Vec::new());
-    for at in of {
-        let state = &batch.events[at];
-        day.push(state.known.day);
-        application.push(state.name.0);
-        event.push(state.name.1);
-    }
-    (day, application, event)
+    items: impl Iterator<Item = T>,
+    event: impl Fn(&T) -> usize,
+) -> BTreeMap<i32, Vec<T>> {
+    let state = |item: &T| &batch.events[event(item)];
+    let items = items.filter(|item| state(item).was_at.is_some());
+    by_day(items.map(|item| (state(&item).known.day, item)))
 }
 
-pub(super) async fn attempts(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    // Of an event that was unknown there is nothing.
-    let named: Vec<(usize, &str)> = batch
-        .named_attempts()
-        .filter(|(event, _)| batch.events[*event].was_at.is_some())
-        .collect();
-    if named.is_empty() {
-        return Ok(());
-    }
-    let (day, application, event) = event_columns(batch, named.iter().map(|(event, _)| *event));
-    let id: Vec<&str> = named.iter().map(|(_, id)| *id).collect();
-    for row in read(transaction, &attempts_sql(), &[&day, &application, &event, &id]).await? {
-        batch.seen.insert(named[place(&row)?]);
+/// The columns that name an event, for rows of which each has its event's place.
+fn names<'a>(batch: &Batch<'a>, of: impl Iterator<Item = usize>) -> (Vec<&'a str>, Vec<&'a str>) {
+    of.map(|at| batch.events[at].name).unzip()
+}
+
+pub(super) async fn attempts(
+    transaction: &Transaction<'_>,
+    batch: &mut Batch<'_>,
+    days: &Days,
+) -> Result<(), Fault> {
+    for (day, named) in known(batch, batch.named_attempts(), |(event, _)| *event) {
+        let (application, event) = names(batch, named.iter().map(|(event, _)| *event));
+        let id: Vec<&str> = named.iter().map(|(_, id)| *id).collect();
+        let sql = attempts_sql(&days.partition("attempts", day));
+        for row in read(transaction, &sql, &[&application, &event, &id]).await? {
+            batch.seen.insert(named[place(&row)?]);
+        }
     }
     Ok(())
 }
 
-pub(super) async fn runs(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
-    let names: Vec<_> = batch
-        .runs
-        .keys()
-        .filter(|name| batch.events[name.event].was_at.is_some())
-        .copied()
-        .collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let (day, application, event) = event_columns(batch, names.iter().map(|name| name.event));
-    let endpoint: Vec<&str> = names.iter().map(|name| name.endpoint).collect();
-    let run: Vec<i64> = names.iter().map(|name| i64::from(name.run)).collect();
-    let sql = format!(
-        "SELECT k.n, d.target, {} FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-         WITH ORDINALITY AS k(day, application, event, endpoint, run, n) \
-         JOIN deliveries AS d ON d.day = k.day AND d.application = k.application AND d.event = k.event AND d.endpoint = k.endpoint AND d.run = k.run",
-        rows::RUN
-    );
-    for row in read(transaction, &sql, &[&day, &application, &event, &endpoint, &run]).await? {
-        let target = number(row.try_get::<_, i32>(1)?)?;
-        let targets = batch.runs.entry(names[place(&row)?]).or_default();
-        targets.0.insert(target, (rows::run(&row, 2)?, false));
+pub(super) async fn runs(
+    transaction: &Transaction<'_>,
+    batch: &mut Batch<'_>,
+    days: &Days,
+) -> Result<(), Fault> {
+    for (day, named) in known(batch, batch.runs.keys().copied(), |name| name.event) {
+        let (application, event) = names(batch, named.iter().map(|name| name.event));
+        let endpoint: Vec<&str> = named.iter().map(|name| name.endpoint).collect();
+        let run: Vec<i64> = named.iter().map(|name| i64::from(name.run)).collect();
+        let sql = runs_sql(&days.partition("deliveries", day));
+        for row in read(transaction, &sql, &[&application, &event, &endpoint, &run]).await? {
+            let target = number(row.try_get::<_, i32>(1)?)?;
+            let targets = batch.runs.entry(named[place(&row)?]).or_default();
+            targets.0.insert(target, (rows::run(&row, 2)?, false));
+        }
     }
     Ok(())
 }
 
-pub(super) async fn standings(transaction: &Transaction<'_>, batch: &mut Batch<'_>) -> Result<(), Fault> {
+pub(super) async fn standings(
+    transaction: &Transaction<'_>,
+    batch: &mut Batch<'_>,
+    days: &Days,
+) -> Result<(), Fault> {
     let places: BTreeSet<Place<'_>> = batch
         .runs
         .keys()
         .map(|name| (name.event, name.endpoint))
-        .filter(|(event, _)| batch.events[*event].was_at.is_some())
         .collect();
-    if places.is_empty() {
-        return Ok(());
-    }
-    let places: Vec<Place<'_>> = places.into_iter().collect();
-    let (day, application, event) = event_columns(batch, places.iter().map(|(event, _)| *event));
-    let endpoint: Vec<&str> = places.iter().map(|(_, endpoint)| *endpoint).collect();
-    for row in read(
-        transaction,
-        &standings_sql(),
-        &[&day, &application, &event, &endpoint],
-    )
-    .await?
-    {
-        let standing = Standing {
-            run: number(row.try_get::<_, i64>(1)?)?,
-            status: rows::status(&row, 2)?,
-            next: row.try_get::<_, Option<i64>>(3)?.map(UnixMillis),
-            first: rows::run(&row, 4)?,
-        };
-        let (event, endpoint) = places[place(&row)?];
-        let first = RunName {
-            event,
-            endpoint,
-            run: FIRST.0,
-        };
-        if let Some(targets) = batch.runs.get_mut(&first)
-            && standing.first != Run::default()
-        {
-            targets.0.insert(FIRST.1, (standing.first.clone(), false));
+    for (day, places) in known(batch, places.into_iter(), |(event, _)| *event) {
+        let (application, event) = names(batch, places.iter().map(|(event, _)| *event));
+        let endpoint: Vec<&str> = places.iter().map(|(_, endpoint)| *endpoint).collect();
+        let sql = standings_sql(&days.partition("destinations", day));
+        for row in read(transaction, &sql, &[&application, &event, &endpoint]).await? {
+            let (event, endpoint) = places[place(&row)?];
+            let standing = Standing {
+                run: number(row.try_get::<_, i64>(1)?)?,
+                status: rows::status(&row, 2)?,
+                next: row.try_get::<_, Option<i64>>(3)?.map(UnixMillis),
+                first: rows::run(&row, 4)?,
+            };
+            let first = RunName {
+                event,
+                endpoint,
+                run: FIRST.0,
+            };
+            if let Some(targets) = batch.runs.get_mut(&first)
+                && standing.first != Run::default()
+            {
+                targets.0.insert(FIRST.1, (standing.first.clone(), false));
+            }
+            batch.standings.insert((event, endpoint), standing);
         }
-        batch.standings.insert((event, endpoint), standing);
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use hooklane_types::{AttemptId, AttemptOutcome, Channel, DeadReason, Event, Unix
 
 use super::batch::{Batch, EventState, Place, Standing};
 use super::columns::Rows;
-use super::days;
-use super::read;
+use super::days::{self, Days};
+use super::read::{self, by_day};
 use super::rows::{status_number, wrong};
 use crate::history::merge::Run;
 use crate::history::{
@@ -42,14 +42,14 @@ pub(super) async fn record(
     let kept: Vec<&Record> = kept.iter().map(AsRef::as_ref).collect();
     let known = read::events(&transaction, &kept, &days, now).await?;
     let mut batch = Batch::new(kept, known, |at| days.home_of(at));
-    read::attempts(&transaction, &mut batch).await?;
-    read::runs(&transaction, &mut batch).await?;
-    read::standings(&transaction, &mut batch).await?;
+    read::attempts(&transaction, &mut batch, &days).await?;
+    read::runs(&transaction, &mut batch, &days).await?;
+    read::standings(&transaction, &mut batch, &days).await?;
     batch.play();
-    write_events(&transaction, &batch).await?;
-    write_attempts(&transaction, &batch).await?;
+    write_events(&transaction, &batch, &days).await?;
+    write_attempts(&transaction, &batch, &days).await?;
     write_deliveries(&transaction, &batch).await?;
-    write_destinations(&transaction, &batch).await?;
+    write_destinations(&transaction, &batch, &days).await?;
     recorded.late_outcomes = batch.late_outcomes;
     transaction.commit().await?;
     Ok(recorded)
@@ -60,22 +60,26 @@ const ATTEMPT_KEY: &[&str] = &["application", "event", "id", "day"];
 const DELIVERY_KEY: &[&str] = &["application", "event", "endpoint", "run", "target", "day"];
 const DESTINATION_KEY: &[&str] = &["application", "event", "endpoint", "day"];
 
-async fn write_events(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
+async fn write_events(transaction: &Transaction<'_>, batch: &Batch<'_>, days: &Days) -> Result<(), Fault> {
     let (mut new, mut known, mut stubs, mut earlier) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for event in &batch.events {
         match (event.content, event.was_at) {
-            (Some(content), None) => new.push((event, content)),
+            (Some(content), None) => new.push((event.known.day, (event, content))),
             (Some(content), Some(_)) => known.push((event, content)),
-            (None, None) => stubs.push(event),
+            (None, None) => stubs.push((event.known.day, event)),
             (None, Some(_)) => {}
         }
         if event.was_at.is_some_and(|was_at| event.known.at < was_at) {
             earlier.push(event);
         }
     }
-    contents(&new)?.copy(transaction).await?;
+    for (day, new) in by_day(new) {
+        contents(&new)?.copy(transaction, days, day).await?;
+    }
     contents(&known)?.put(transaction).await?;
-    times(&stubs).copy(transaction).await?;
+    for (day, stubs) in by_day(stubs) {
+        times(&stubs).copy(transaction, days, day).await?;
+    }
     if earlier.is_empty() {
         return Ok(());
     }
@@ -173,13 +177,25 @@ fn about<'a>(
         .with("event", states().map(|state| state.name.1))
 }
 
-async fn write_attempts(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
-    let events: Vec<usize> = batch.attempts.iter().map(|(event, _)| *event).collect();
-    let attempts = || batch.attempts.iter().map(|(_, attempt)| *attempt);
+async fn write_attempts(transaction: &Transaction<'_>, batch: &Batch<'_>, days: &Days) -> Result<(), Fault> {
+    let dated = batch
+        .attempts
+        .iter()
+        .map(|(event, attempt)| (batch.events[*event].known.day, (*event, *attempt)));
+    for (day, new) in by_day(dated) {
+        attempts(batch, &new).copy(transaction, days, day).await?;
+    }
+    Ok(())
+}
+
+fn attempts<'a>(batch: &Batch<'a>, of: &[(usize, &'a Attempt)]) -> Rows<'a> {
+    let events: Vec<usize> = of.iter().map(|(event, _)| *event).collect();
+    let attempts = || of.iter().map(|(_, attempt)| *attempt);
     let is_delivered = |attempt: &Attempt| attempt.decision == Decision::Delivered;
     let is_failed = |attempt: &Attempt| {
         !is_delivered(attempt) || StatusClass::of_code(code(attempt)) != Some(StatusClass::Success)
     };
+    let answer = |attempt: &'a Attempt| &attempt.answer[..attempt.answer.len().min(ANSWER_BYTES_MAX)];
     about("attempts", ATTEMPT_KEY, batch, &events)
         .with("id", attempts().map(|attempt| attempt.id.as_str()))
         .with(
@@ -209,12 +225,7 @@ async fn write_attempts(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Res
         .with("dead", attempts().map(dead))
         .with("url", attempts().map(|attempt| &attempt.url[..]))
         .with("answer_expunged", attempts().map(|_| false))
-        .with(
-            "answer",
-            attempts().map(|attempt| &attempt.answer[..attempt.answer.len().min(ANSWER_BYTES_MAX)]),
-        )
-        .copy(transaction)
-        .await
+        .with("answer", attempts().map(answer))
 }
 
 fn code(attempt: &Attempt) -> Option<u16> {
@@ -280,12 +291,19 @@ async fn write_deliveries(transaction: &Transaction<'_>, batch: &Batch<'_>) -> R
     with_runs(rows, &runs).put(transaction).await
 }
 
-async fn write_destinations(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<(), Fault> {
-    let (new, known): (Vec<_>, Vec<_>) = batch
-        .moved()
+async fn write_destinations(
+    transaction: &Transaction<'_>,
+    batch: &Batch<'_>,
+    days: &Days,
+) -> Result<(), Fault> {
+    let moved = batch.moved().into_iter();
+    let (known, new): (Vec<_>, Vec<_>) = moved.partition(|(place, _)| batch.standings.contains_key(place));
+    let dated = new
         .into_iter()
-        .partition(|(place, _)| !batch.standings.contains_key(place));
-    destinations(batch, &new).copy(transaction).await?;
+        .map(|(place, standing)| (batch.events[place.0].known.day, (place, standing)));
+    for (day, new) in by_day(dated) {
+        destinations(batch, &new).copy(transaction, days, day).await?;
+    }
     destinations(batch, &known).put(transaction).await
 }
 
