@@ -14,16 +14,27 @@ use installation::{Pod, Pods, Producer, end, is_up, listens};
 use serde_json::{Value, json};
 use stage::SOON;
 
-/// How long PostgreSQL is away.
-const AWAY: Duration = Duration::from_secs(30);
+/// How long PostgreSQL is away, in seconds; as many as this variable says, where there is one: an hour was tried so.
+const AWAY_S: u64 = 30;
+const AWAY_VARIABLE: &str = "HOOKLANE_TEST_AWAY_S";
 /// Each event arrives within a second of its acceptance, three times.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
 /// Events of a round, over each of the two ways.
 const ROUND: usize = 10;
 /// Between two rounds: some hundred events a second leave the machine to what is tested.
 const REST: Duration = Duration::from_millis(100);
+/// At least so much of the time that PostgreSQL is away: an hour has no more rounds than half a minute.
+const REST_OF_AWAY: u32 = 300;
 /// How often the recorder is killed.
 const KILLS: usize = 8;
+
+fn away() -> Result<Duration> {
+    let seconds = match std::env::var(AWAY_VARIABLE) {
+        Ok(seconds) => seconds.parse().context(AWAY_VARIABLE)?,
+        Err(_) => AWAY_S,
+    };
+    Ok(Duration::from_secs(seconds))
+}
 
 /// Publishes over HTTP and AMQP until `trouble` is over, and gives how many events. Each round has to arrive before the next begins: so nothing
 /// pauses meanwhile.
@@ -34,6 +45,7 @@ async fn under_load(
     trouble: impl Future<Output = Result<()>>,
 ) -> Result<usize> {
     let producer = Producer::connect(pods).await?;
+    let rest = REST.max(away()? / REST_OF_AWAY);
     let (is_over, sent) = (Cell::new(false), Cell::new(0));
     let load = async {
         while !is_over.get() {
@@ -50,7 +62,7 @@ async fn under_load(
                 .wait_for(sent.get() as u64, ARRIVES_WITHIN)
                 .await;
             arrived.with_context(|| format!("deliveries paused after {} events", sent.get()))?;
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(rest).await;
         }
         Ok(())
     };
@@ -73,7 +85,7 @@ async fn postgresql_killed_for_30_seconds_under_load_pauses_no_delivery_and_cost
     let away = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         pods.server.kill9().await?;
-        tokio::time::sleep(AWAY).await;
+        tokio::time::sleep(away()?).await;
         let (status, why) = control.asked("/readyz").await?;
         ensure!(status == 200, "control does without its store: {why}");
         pods.server.restart().await?;

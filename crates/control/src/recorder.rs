@@ -14,7 +14,10 @@ use hooklane_broker::{Destination, Outgoing, Queue, SharedBroker};
 use hooklane_store::history::{History, HistoryError, Refused};
 use hooklane_telemetry::{Metric, Metrics};
 use hooklane_types::record::{Record, decode};
-use hooklane_types::{EnvelopeError, Fault, FaultReason, Internal, Origin, Original, RawMessage, UnixMillis};
+use hooklane_types::{
+    ApplicationId, EnvelopeError, EventId, Fault, FaultReason, Internal, Origin, Original, RawMessage,
+    UnixMillis,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -92,8 +95,9 @@ impl Recorder {
                 }
             }
         }
-        // The store writes long batches in parts: what is known of an event goes into the same one, in the order in which it came.
-        records.sort_by(|a, b| a.event().1.cmp(b.event().1));
+        // The store writes long batches in parts: what is known of an event goes into the same one, its content in front, so that no stub is made for
+        // what comes next; the rest in the order in which it came.
+        records.sort_by(|a, b| place_of(a).cmp(&place_of(b)));
         let count = records.len();
         let records: Arc<[Record]> = records.into();
         let refused = self.write(records.clone()).await;
@@ -157,7 +161,10 @@ impl Recorder {
             let message = Outgoing::internal(body.clone());
             match self.broker.publish(to, message, PUBLISH_TIMEOUT).await {
                 Ok(()) => break,
-                Err(error) => tracing::debug!(%error, "a fault could not be published"),
+                Err(error) if wait == TRY_AGAIN_MIN => {
+                    tracing::warn!(%error, "a fault could not be published: what is to be recorded waits until it is");
+                }
+                Err(error) => tracing::debug!(%error, "a fault still could not be published"),
             }
             sleep(wait).await;
             wait = (wait * 2).min(TRY_AGAIN_MAX);
@@ -189,4 +196,10 @@ impl Recorder {
             sleep(FORGET_EVERY).await;
         }
     }
+}
+
+/// By its event, and there the content in front.
+fn place_of(record: &Record) -> (&ApplicationId, &EventId, bool) {
+    let (application, event, _) = record.event();
+    (application, event, !matches!(record, Record::Event(_)))
 }
