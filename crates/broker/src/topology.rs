@@ -14,6 +14,9 @@ use crate::port::Queue;
 
 /// No queue gives up on a message by itself: small limits convict innocents, and -1 drops messages on RabbitMQ 3.10.
 pub const DELIVERY_LIMIT: i64 = 1_000_000;
+/// Nor does a shelf, which is read again and again: RabbitMQ before 4.3 counts each reading as a delivery of every message, and behind a shelf
+/// there is none. At one reading in a millisecond this lasts for thirty years.
+pub const SHELF_DELIVERY_LIMIT: i64 = 1_000_000_000_000;
 /// Most bytes that wait in `events` and in `ordered`, unless set otherwise: 1 GiB.
 pub const EVENTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most bytes that wait in `contents` and in `records`, unless set otherwise: 1 GiB.
@@ -163,14 +166,16 @@ fn exchanges(names: &Names) -> Vec<ExchangeSpec> {
 }
 
 fn queues(names: &Names, bounds: Bounds) -> Vec<QueueSpec> {
-    let quorum = |name: String, more: Arguments| {
+    let limited = |name: String, limit, more: Arguments| {
         let mut arguments: Arguments = vec![
             ("x-queue-type", Argument::Text("quorum".to_owned())),
-            ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),
+            ("x-delivery-limit", Argument::Number(limit)),
         ];
         arguments.extend(more);
         QueueSpec { name, arguments }
     };
+    let quorum = |name, more| limited(name, DELIVERY_LIMIT, more);
+    let shelf = |queue| limited(names.queue(queue), SHELF_DELIVERY_LIMIT, vec![]);
     // At-least-once falls back to at-most-once without `reject-publish`, silently.
     let dead_letters_to = |exchange| {
         vec![
@@ -200,8 +205,8 @@ fn queues(names: &Names, bounds: Bounds) -> Vec<QueueSpec> {
         quorum(names.queue(queue), arguments)
     };
     let mut queues = vec![
-        quorum(names.queue(Queue::Faults), vec![]),
-        quorum(names.queue(Queue::Dead), vec![]),
+        shelf(Queue::Faults),
+        shelf(Queue::Dead),
         quorum(names.queue(Queue::Deliveries), vec![]),
         quorum(names.queue(Queue::Suspects), vec![]),
         public(Queue::Events),
@@ -315,9 +320,15 @@ mod tests {
     #[test]
     fn every_queue_is_replicated_and_has_the_high_delivery_limit() {
         // Goal: no queue depends on one node; and RabbitMQ 4 would drop messages after 20 deliveries by default.
-        for queue in &topology().queues {
+        let topology = topology();
+        let shelves = [Queue::Dead, Queue::Faults].map(|shelf| topology.names.queue(shelf));
+        for queue in &topology.queues {
             let found = ["x-queue-type", "x-delivery-limit"].map(|name| argument(&queue.arguments, name));
-            let wanted = [Argument::Text("quorum".into()), Argument::Number(1_000_000)];
+            let limit = match shelves.contains(&queue.name) {
+                true => 1_000_000_000_000,
+                false => 1_000_000,
+            };
+            let wanted = [Argument::Text("quorum".into()), Argument::Number(limit)];
             assert_eq!(found, wanted.each_ref().map(Some), "{}", queue.name);
         }
     }
