@@ -129,6 +129,9 @@ async fn what_became_of_an_event_is_known_after_the_step_that_puts_its_first_run
     let script = format!("SET search_path = hooklane; {}{rows}", days.concat());
     database.psql(&script).await?;
     let history = PostgresHistory::open(&settings).await?;
+    // What a recorder of the version before reads and writes is refused: its records wait.
+    let of_before = database.psql("SELECT last_id FROM hooklane.deliveries").await;
+    ensure!(of_before.is_err());
     let (app, id, ep) = (application("app"), event_id("msg_1"), endpoint("ep"));
     let late = |reason, run| {
         let delivery = delivery("msg_1", 0, run);

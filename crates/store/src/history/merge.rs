@@ -143,6 +143,15 @@ impl Run {
         }
     }
 
+    /// Takes in what else is known of it.
+    pub fn add(&mut self, other: Run) {
+        self.take(News {
+            last: other.last,
+            again: other.again,
+            terminal: other.terminal,
+        });
+    }
+
     /// Where it stands.
     pub fn status(&self) -> Status {
         match &self.terminal {

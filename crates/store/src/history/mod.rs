@@ -165,7 +165,8 @@ pub trait History: Send + Sync {
     ) -> Result<bool, HistoryError>;
 
     /// Retention: forgets events accepted before `before`, with all that became of them, up to so many rows. Whether there may be more to
-    /// forget. From the first step on, records of such events are not kept any more; a smaller `before` ends that for the others.
+    /// forget. From the first step on, records of such events are not kept any more; a smaller `before` ends that for the others. To be a multiple
+    /// of [`History::forgotten_together_ms`], or some of that time stay until all of it is old.
     ///
     /// # Errors
     /// [`HistoryError`].

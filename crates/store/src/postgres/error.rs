@@ -99,7 +99,17 @@ impl Fault {
         let Fault::Server(error) = self else {
             return None;
         };
-        let class = error.code()?.code().get(..2)?;
+        let code = error.code()?;
+        // Then every row would be refused: it is not as the server reads it.
+        if [
+            &SqlState::BAD_COPY_FILE_FORMAT,
+            &SqlState::INVALID_BINARY_REPRESENTATION,
+        ]
+        .contains(&code)
+        {
+            return None;
+        }
+        let class = code.code().get(..2)?;
         ["22", "23", "54"].contains(&class).then(|| describe(error))
     }
 }

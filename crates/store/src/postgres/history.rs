@@ -2,7 +2,7 @@
 //!
 //! - Tables that grow are partitioned by day (see `days`). Partitions are made when a record of their day may come, one day ahead.
 //! - Who writes holds one lock: what is kept follows from what is there, see [`crate::history::merge`]. Readers hold none, and wait for nobody.
-//! - A part of a batch is one transaction of a fixed number of statements, each of which reads or writes all of it.
+//! - A part of a batch is one transaction. Each of its statements reads or writes all of it that is of one day, and a part has few days.
 //! - A row that the server refuses is found by halving.
 
 mod batch;
@@ -33,8 +33,8 @@ use crate::history::{
 };
 
 /// Every statement walks along an index, whatever the server guesses of partitions that were empty when it looked. A plan is made once for a
-/// connection and a set of partitions, not for each call.
-const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c jit=off -c enable_seqscan=off -c enable_bitmapscan=off \
+/// connection and a set of partitions, not for each call. Whoever waited for the lock sees what was written meanwhile.
+const SESSION: &str = "-c default_transaction_isolation=read\\ committed -c plan_cache_mode=force_generic_plan -c jit=off -c enable_seqscan=off -c enable_bitmapscan=off \
                        -c enable_hashjoin=off -c enable_mergejoin=off -c enable_sort=off -c enable_incremental_sort=off";
 
 /// Does something with a connection, within the deadline of a call.
@@ -118,7 +118,7 @@ impl History for PostgresHistory {
         let mut recorded = Recorded::default();
         let mut first = 0;
         while first < batch.len() {
-            let end = first + part_of(&batch[first..]);
+            let end = first + days::few_of(&batch[first..][..part_of(&batch[first..])]);
             recorded.add(self.record_part((first, &batch[first..end]), now).await?);
             first = end;
         }

@@ -21,8 +21,8 @@ const STEPS: [&str; 6] = [
 ];
 /// The format that they lead to.
 const KNOWN: i32 = STEPS.len() as i32;
-/// All steps, and waiting for another process that takes them.
-const MIGRATE_MAX: Duration = Duration::from_secs(600);
+/// All steps, and waiting for another process that takes them: one that makes the indexes of a long history anew takes a while.
+const MIGRATE_MAX: Duration = Duration::from_secs(6 * 3600);
 
 const DOING: &str = "prepare the store's tables";
 

@@ -4,13 +4,17 @@ use std::future::Future;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Client, Manager, ManagerConfig, Object, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime,
+    Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, PoolError, RecyclingMethod,
+    Runtime,
 };
 use tokio::time::timeout;
 
 use super::error::{Fault, PostgresError};
 use super::settings::PostgresSettings;
 use super::tls;
+
+/// How long a connection is used. The server keeps a plan of each statement for it, and there are new ones every day.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections to one server. Clones share them.
 #[derive(Clone)]
@@ -38,6 +42,10 @@ impl Connections {
         let pool = Pool::builder(manager)
             .config(PoolConfig::new(settings.connections_max.max(1)))
             .runtime(Runtime::Tokio1)
+            .pre_recycle(Hook::sync_fn(|_, metrics| match metrics.age() < AGE_MAX {
+                true => Ok(()),
+                false => Err(HookError::message("it is old")),
+            }))
             .build()
             .map_err(|error| PostgresError::Unavailable(error.to_string()))?;
         Ok(Connections {

@@ -53,7 +53,8 @@ pub(super) struct Standing {
     pub(super) first: Run,
 }
 
-/// Run and target of the delivery that a destination's row has.
+/// Run and target of the delivery that a destination's row has. What a version before this one wrote of it stands in a row of its own, and counts
+/// as well.
 pub(super) const FIRST: (u32, u16) = (0, 0);
 
 pub(super) struct Batch<'a> {

@@ -2,7 +2,8 @@
 //!
 //! A day's tables are empty when statements about them are planned, and until somebody has counted their rows every index that begins with the
 //! application is as good to the planner as the primary key. A look-up along one of those walks through all of the day: so each asks for an
-//! order that the primary key alone has.
+//! order that the primary key alone has. The other indexes of attempts and destinations begin with the
+//! endpoint, and tempt only where that is known as well.
 
 /// Of `events` or a partition of it, the event with this application and id, on a day of which this is true.
 pub(super) fn event(events: &str, day: &str, application: &str, id: &str) -> String {
@@ -27,11 +28,11 @@ pub(super) fn attempts(application: &str, event: &str) -> String {
     )
 }
 
-/// Of a partition of `destinations`, where the event `k.event` stands at the endpoint `k.endpoint`.
-pub(super) fn destination(destinations: &str) -> String {
+/// Of `destinations` or a partition of it, where this event stands at this endpoint.
+pub(super) fn destination(destinations: &str, application: &str, event: &str, endpoint: &str) -> String {
     format!(
-        "SELECT * FROM {destinations} AS d WHERE d.application = k.application AND d.event >= k.event AND d.event <= k.event \
-         AND d.endpoint = k.endpoint ORDER BY d.event LIMIT 1"
+        "SELECT * FROM {destinations} AS d WHERE d.application = {application} AND d.event >= {event} AND d.event <= {event} \
+         AND d.endpoint = {endpoint} ORDER BY d.event LIMIT 1"
     )
 }
 

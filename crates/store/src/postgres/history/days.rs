@@ -3,15 +3,18 @@
 //! Days are made when time comes to them, one ahead. So there are about as many as retention has, whatever times records bear: what is older than
 //! the oldest stands on that one, and is forgotten by its rows.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
 use hooklane_types::UnixMillis;
 
+use crate::history::Record;
 use crate::postgres::error::Fault;
 
 pub(super) const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Most days of a transaction.
+const DAYS_MAX: usize = 8;
 /// What is partitioned.
 const TABLES: [&str; 4] = ["events", "attempts", "deliveries", "destinations"];
 
@@ -19,6 +22,16 @@ const TABLES: [&str; 4] = ["events", "attempts", "deliveries", "destinations"];
 pub(super) struct Days {
     days: BTreeMap<i32, String>,
     pub(super) forgotten_before: UnixMillis,
+}
+
+/// How many records, from the first on, are of few enough days for one transaction: each day has statements of its own.
+pub(super) fn few_of(records: &[Record]) -> usize {
+    let mut days = BTreeSet::new();
+    let few = records.iter().take_while(|record| {
+        days.insert(day_of(record.event().2));
+        days.len() <= DAYS_MAX
+    });
+    few.count()
 }
 
 /// The day of a time, since 1970.

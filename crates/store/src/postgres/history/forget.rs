@@ -17,14 +17,16 @@ pub(super) async fn expunge_payload(
 ) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     days::lock(&transaction, lock).await?;
-    let sql = "UPDATE events SET expunged = true, payload = NULL WHERE application = $1 AND id = $2";
-    let sql = transaction.prepare_cached(sql).await?;
+    let sql = transaction.prepare_cached(EXPUNGE_PAYLOAD).await?;
     let rows = transaction
         .execute(&sql, &[&application.as_str(), &event.as_str()])
         .await?;
     transaction.commit().await?;
     Ok(rows > 0)
 }
+
+pub(super) const EXPUNGE_PAYLOAD: &str =
+    "UPDATE events SET expunged = true, payload = NULL WHERE application = $1 AND id = $2";
 
 pub(super) async fn expunge_answer(
     client: &mut Client,
@@ -35,14 +37,15 @@ pub(super) async fn expunge_answer(
 ) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     days::lock(&transaction, lock).await?;
-    let sql = "UPDATE attempts SET answer_expunged = true, answer = NULL WHERE application = $1 AND event = $2 AND id = $3";
-    let sql = transaction.prepare_cached(sql).await?;
+    let sql = transaction.prepare_cached(EXPUNGE_ANSWER).await?;
     let rows = transaction
         .execute(&sql, &[&application.as_str(), &event.as_str(), &attempt.as_str()])
         .await?;
     transaction.commit().await?;
     Ok(rows > 0)
 }
+
+pub(super) const EXPUNGE_ANSWER: &str = "UPDATE attempts SET answer_expunged = true, answer = NULL WHERE application = $1 AND event = $2 AND id = $3";
 
 /// Forgets events accepted before then: a day that is over with its partitions, and what stands on another day by so many rows. Whether there are
 /// more.
@@ -86,11 +89,7 @@ pub(super) async fn forget(
             ("destinations", "event"),
             ("events", "id"),
         ] {
-            let sql = format!(
-                "DELETE FROM {table} AS t USING unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, event) \
-                 WHERE t.day = k.day AND t.application = k.application AND t.{id} = k.event"
-            );
-            let sql = transaction.prepare_cached(&sql).await?;
+            let sql = transaction.prepare_cached(&gone_sql(table, id)).await?;
             transaction.execute(&sql, &[&home, &application, &event]).await?;
         }
     }
@@ -100,7 +99,15 @@ pub(super) async fn forget(
 
 pub(super) const OLDEST: &str = "SELECT day, application, id FROM events WHERE at_ms < $1 AND at_ms < day * 86400000::bigint ORDER BY at_ms LIMIT $2";
 
-const ATTEMPTS: &str = "DELETE FROM attempts AS t USING (SELECT a.day, a.application, a.event, a.id \
+/// What there is of events, whose ids stand in this column.
+pub(super) fn gone_sql(table: &str, id: &str) -> String {
+    format!(
+        "DELETE FROM {table} AS t USING unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, event) \
+         WHERE t.day = k.day AND t.application = k.application AND t.{id} = k.event"
+    )
+}
+
+pub(super) const ATTEMPTS: &str = "DELETE FROM attempts AS t USING (SELECT a.day, a.application, a.event, a.id \
     FROM unnest($1::integer[], $2::text[], $3::text[]) AS k(day, application, event) \
     JOIN attempts AS a ON a.day = k.day AND a.application = k.application AND a.event = k.event LIMIT $4) AS gone \
     WHERE t.day = gone.day AND t.application = gone.application AND t.event = gone.event AND t.id = gone.id";

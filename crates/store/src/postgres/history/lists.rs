@@ -51,10 +51,13 @@ pub(super) fn events_sql(of_one_type: bool, direction: Direction) -> String {
     format!("SELECT {events} FROM events AS e WHERE e.application = $1 AND {whose} AND {between}")
 }
 
-/// Those of an endpoint have an order by time; those of an event, which are few, get it here.
+/// Those of an endpoint have an order by time; those of an event get it here.
 pub(super) fn attempts_sql(of: &AttemptsOf, failed: bool, direction: Direction) -> String {
     let whose = match (of, failed) {
-        (AttemptsOf::Event(..), _) => format!("({}) AS a WHERE true", by_key::attempts("$1", "$7")),
+        (AttemptsOf::Event(_, None), _) => format!("({}) AS a WHERE true", by_key::attempts("$1", "$7")),
+        (AttemptsOf::Event(_, Some(_)), _) => {
+            format!("({}) AS a WHERE a.endpoint = $8", by_key::attempts("$1", "$7"))
+        }
         (AttemptsOf::Endpoint(_), false) => {
             "attempts AS a WHERE a.application = $1 AND a.endpoint = $7".to_owned()
         }
@@ -128,6 +131,16 @@ pub(super) fn answers_sql() -> String {
     format!(
         "SELECT a.event, a.id, a.answer FROM unnest($2::integer[], $3::text[], $4::text[]) AS k(day, event, id) \
          CROSS JOIN LATERAL ({attempt}) AS a WHERE a.answer IS NOT NULL"
+    )
+}
+
+pub(super) fn outcomes_sql() -> String {
+    let (run, destination) = (rows::RUN, by_key::destination("destinations", "$1", "$2", "$3"));
+    let (first, target) = FIRST;
+    format!(
+        "SELECT d.run, d.target, {run} FROM deliveries AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
+         UNION ALL SELECT {first}::bigint, {target}, {run} FROM ({destination}) AS d \
+         WHERE d.last_at_ms IS NOT NULL OR d.ended_at_ms IS NOT NULL ORDER BY 1 DESC, 2 DESC LIMIT {PAGE_ROWS_MAX}"
     )
 }
 
@@ -219,10 +232,12 @@ pub(super) async fn attempts(
     filter: &AttemptFilter,
     page: &Page,
 ) -> Result<Slice<FoundAttempt>, Fault> {
-    let (whose, endpoint) = match of {
-        AttemptsOf::Endpoint(endpoint) => (endpoint.as_str(), None),
-        AttemptsOf::Event(event, endpoint) => (event.as_str(), endpoint.as_ref()),
+    let names: Vec<&str> = match of {
+        AttemptsOf::Endpoint(endpoint) => vec![endpoint.as_str()],
+        AttemptsOf::Event(event, None) => vec![event.as_str()],
+        AttemptsOf::Event(event, Some(endpoint)) => vec![event.as_str(), endpoint.as_str()],
     };
+    let whose: Vec<&(dyn ToSql + Sync)> = names.iter().map(|whose| whose as _).collect();
     let is_unsuccess = |class| class != StatusClass::Success;
     let failed = filter.delivered == Some(false) || filter.status_class.is_some_and(is_unsuccess);
     let sql = attempts_sql(of, failed, page.direction);
@@ -233,29 +248,25 @@ pub(super) async fn attempts(
         id: 2,
         bytes: filter.with_answer.then_some(rows::ANSWER_BYTES),
     };
-    let keeps = |row: &Row| {
-        let is_of_endpoint = match endpoint {
-            None => true,
-            Some(endpoint) => row.try_get::<_, &str>(3)? == endpoint.as_str(),
+    let keeps =
+        |row: &Row| {
+            let has_status = match filter.delivered {
+                None => true,
+                Some(delivered) => row.try_get::<_, bool>(12)? == delivered,
+            };
+            let has_class = match filter.status_class {
+                None => true,
+                Some(class) => {
+                    let code = row.try_get::<_, Option<i32>>(8)?.map(number).transpose()?;
+                    StatusClass::of_code(code) == Some(class)
+                }
+            };
+            let (event_type, channels) = (rows::ATTEMPT_EVENT_TYPE, rows::ATTEMPT_CHANNELS);
+            Ok(has_status
+                && has_class
+                && is_of(row, event_type, channels, &filter.event_types, &filter.channel)?)
         };
-        let has_status = match filter.delivered {
-            None => true,
-            Some(delivered) => row.try_get::<_, bool>(12)? == delivered,
-        };
-        let has_class = match filter.status_class {
-            None => true,
-            Some(class) => {
-                let code = row.try_get::<_, Option<i32>>(8)?.map(number).transpose()?;
-                StatusClass::of_code(code) == Some(class)
-            }
-        };
-        let (event_type, channels) = (rows::ATTEMPT_EVENT_TYPE, rows::ATTEMPT_CHANNELS);
-        Ok(is_of_endpoint
-            && has_status
-            && has_class
-            && is_of(row, event_type, channels, &filter.event_types, &filter.channel)?)
-    };
-    let (found, more) = scan.run(client, &sql, application, &[&whose], keeps).await?;
+    let (found, more) = scan.run(client, &sql, application, &whose, keeps).await?;
     let mut rows = found
         .iter()
         .map(|row| rows::attempt(row, application))
@@ -360,24 +371,24 @@ pub(super) async fn outcomes(
     event: &EventId,
     endpoint: &EndpointId,
 ) -> Result<Vec<FoundOutcome>, Fault> {
-    let sql = format!(
-        "SELECT d.run, d.target, {run} FROM deliveries AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
-         UNION ALL SELECT {}::bigint, {}, {run} FROM destinations AS d WHERE d.application = $1 AND d.event = $2 AND d.endpoint = $3 \
-         AND (d.last_at_ms IS NOT NULL OR d.ended_at_ms IS NOT NULL) ORDER BY 1 DESC, 2 DESC LIMIT {PAGE_ROWS_MAX}",
-        FIRST.0,
-        FIRST.1,
-        run = rows::RUN
-    );
     let values: Values<'_> = &[&application.as_str(), &event.as_str(), &endpoint.as_str()];
-    let found = read(client, &sql, values).await?;
-    let outcome = |row: &Row| {
-        Ok(FoundOutcome {
+    let found = read(client, &outcomes_sql(), values).await?;
+    let mut outcomes: Vec<FoundOutcome> = Vec::with_capacity(found.len());
+    for row in &found {
+        let outcome = FoundOutcome {
             run: number(row.try_get::<_, i64>(0)?)?,
             target: number(row.try_get::<_, i32>(1)?)?,
             state: rows::run(row, 2)?,
-        })
-    };
-    found.iter().map(outcome).collect()
+        };
+        match outcomes.last_mut() {
+            // Of a delivery that stands in both tables.
+            Some(last) if (last.run, last.target) == (outcome.run, outcome.target) => {
+                last.state.add(outcome.state)
+            }
+            _ => outcomes.push(outcome),
+        }
+    }
+    Ok(outcomes)
 }
 
 /// How many, up to [`COUNT_ROWS_MAX`], and the place of the last one where there may be more.

@@ -5,7 +5,7 @@ use hooklane_testkit::postgres::{Database, shared};
 use hooklane_types::{EndpointId, EventId, UnixMillis};
 use tokio_postgres::types::Type;
 
-use super::{PostgresHistory, forget, lists, read};
+use super::{PostgresHistory, forget, lists, read, write};
 use crate::catalog::Direction;
 use crate::history::{AttemptsOf, History};
 use crate::postgres::PostgresSettings;
@@ -70,6 +70,10 @@ async fn a_row_is_looked_up_along_the_primary_key_whatever_is_known_of_a_day() {
     let (_database, history) = fresh().await;
     let client = history.connections.get().await.unwrap();
     let event = AttemptsOf::Event(EventId::parse("msg_1").unwrap(), None);
+    let event_at_endpoint = AttemptsOf::Event(
+        EventId::parse("msg_1").unwrap(),
+        Some(EndpointId::parse("ep_1").unwrap()),
+    );
     for sql in [
         read::events_sql(&of_a_day("events")),
         read::events_elsewhere_sql(),
@@ -82,6 +86,15 @@ async fn a_row_is_looked_up_along_the_primary_key_whatever_is_known_of_a_day() {
         lists::answers_sql(),
         lists::attempts_sql(&event, false, Direction::Ascending),
         lists::attempts_sql(&event, false, Direction::Descending),
+        lists::attempts_sql(&event_at_endpoint, false, Direction::Ascending),
+        lists::outcomes_sql(),
+        write::EARLIER.to_owned(),
+        forget::EXPUNGE_PAYLOAD.to_owned(),
+        forget::EXPUNGE_ANSWER.to_owned(),
+        forget::ATTEMPTS.to_owned(),
+        forget::gone_sql("deliveries", "event"),
+        forget::gone_sql("destinations", "event"),
+        forget::gone_sql("events", "id"),
     ] {
         let plan = plan(&client, &sql).await;
         let found: Vec<&str> = indexes(&plan).collect();
@@ -99,7 +112,7 @@ async fn every_list_walks_along_an_index_and_sorts_nothing() {
     let (_database, history) = fresh().await;
     let endpoint = AttemptsOf::Endpoint(EndpointId::parse("ep_1").unwrap());
     let mut expected = vec![
-        (lists::STATS.to_owned(), "application_endpoint_status_event_at_"),
+        (lists::STATS.to_owned(), "endpoint_application_status_event_at_"),
         (forget::OLDEST.to_owned(), "at_ms_idx"),
     ];
     for direction in [Direction::Ascending, Direction::Descending] {
@@ -111,19 +124,19 @@ async fn every_list_walks_along_an_index_and_sorts_nothing() {
             ),
             (
                 lists::attempts_sql(&endpoint, false, direction),
-                "application_endpoint_at_ms_id",
+                "endpoint_application_at_ms_id",
             ),
             (
                 lists::attempts_sql(&endpoint, true, direction),
-                "application_endpoint_at_ms_id",
+                "endpoint_application_at_ms_id",
             ),
             (
                 lists::endpoint_events_sql(false, direction),
-                "application_endpoint_status_event_at_",
+                "endpoint_application_status_event_at_",
             ),
             (
                 lists::endpoint_events_sql(true, direction),
-                "application_endpoint_status_event_at_",
+                "endpoint_application_status_event_at_",
             ),
             (lists::destinations_sql(direction), "pkey"),
         ]);

@@ -44,7 +44,7 @@ pub(super) fn attempts_sql(attempts: &str) -> String {
 }
 
 pub(super) fn standings_sql(destinations: &str) -> String {
-    let destination = by_key::destination(destinations);
+    let destination = by_key::destination(destinations, "k.application", "k.event", "k.endpoint");
     format!(
         "SELECT k.n, d.run, d.status, d.next_at_ms, {} FROM unnest($1::text[], $2::text[], $3::text[]) \
          WITH ORDINALITY AS k(application, event, endpoint, n) CROSS JOIN LATERAL ({destination}) AS d",
@@ -179,7 +179,8 @@ pub(super) async fn runs(
         for row in read(transaction, &sql, &[&application, &event, &endpoint, &run]).await? {
             let target = number(row.try_get::<_, i32>(1)?)?;
             let targets = batch.runs.entry(named[place(&row)?]).or_default();
-            targets.0.insert(target, (rows::run(&row, 2)?, false));
+            let (run, _) = targets.0.entry(target).or_default();
+            run.add(rows::run(&row, 2)?);
         }
     }
     Ok(())
@@ -215,7 +216,8 @@ pub(super) async fn standings(
             if let Some(targets) = batch.runs.get_mut(&first)
                 && standing.first != Run::default()
             {
-                targets.0.insert(FIRST.1, (standing.first.clone(), false));
+                let (run, _) = targets.0.entry(FIRST.1).or_default();
+                run.add(standing.first.clone());
             }
             batch.standings.insert((event, endpoint), standing);
         }

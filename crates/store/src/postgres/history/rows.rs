@@ -34,7 +34,7 @@ pub(super) const ATTEMPT_EVENT_TYPE: usize = 19;
 pub(super) const ATTEMPT_CHANNELS: usize = 20;
 
 /// What [`run`] reads of `deliveries AS d`, or of `destinations AS d`, in its order.
-pub(super) const RUN: &str = "d.last_at_ms, d.last_id, d.again_at_ms, d.ended_at_ms, d.ended_by, d.dead";
+pub(super) const RUN: &str = "d.last_at_ms, d.last_attempt, d.again_at_ms, d.ended_at_ms, d.ended_by, d.dead";
 
 pub(super) fn event(row: &Row, application: &ApplicationId) -> Result<FoundEvent, Fault> {
     let text = |at: usize| row.try_get::<_, Option<&str>>(at);

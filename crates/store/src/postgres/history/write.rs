@@ -87,15 +87,17 @@ async fn write_events(transaction: &Transaction<'_>, batch: &Batch<'_>, days: &D
     let day: Vec<i32> = earlier.iter().map(|event| event.known.day).collect();
     let (application, event): (Vec<&str>, Vec<&str>) = earlier.iter().map(|event| event.name).unzip();
     let at_ms: Vec<i64> = earlier.iter().map(|event| event.known.at.0).collect();
-    let sql = "UPDATE destinations AS d SET event_at_ms = k.at_ms \
-               FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, event, at_ms) \
-               WHERE d.day = k.day AND d.application = k.application AND d.event = k.event";
-    let sql = transaction.prepare_cached(sql).await?;
+    let sql = transaction.prepare_cached(EARLIER).await?;
     transaction
         .execute(&sql, &[&day, &application, &event, &at_ms])
         .await?;
     Ok(())
 }
+
+/// Where events stand that were accepted earlier than was known.
+pub(super) const EARLIER: &str = "UPDATE destinations AS d SET event_at_ms = k.at_ms \
+    FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS k(day, application, event, at_ms) \
+    WHERE d.day = k.day AND d.application = k.application AND d.event = k.event";
 
 /// Of events, what no content says.
 fn times<'a>(events: &[&EventState<'a>]) -> Rows<'a> {
@@ -270,7 +272,7 @@ fn with_runs<'a>(rows: Rows<'a>, runs: &[&'a Run]) -> Rows<'a> {
     let last = || runs.iter().map(|run| run.last.as_ref());
     let ended = || runs.iter().map(|run| run.terminal.as_ref());
     rows.with("last_at_ms", last().map(|last| last.map(|(at, _)| at.0)))
-        .with("last_id", last().map(|last| last.map(|(_, id)| id.as_str())))
+        .with("last_attempt", last().map(|last| last.map(|(_, id)| id.as_str())))
         .with("again_at_ms", runs.iter().map(|run| run.again.map(|at| at.0)))
         .with("ended_at_ms", ended().map(|ended| ended.map(|ended| ended.at.0)))
         .with(
