@@ -79,10 +79,9 @@ async fn what_is_newer_than_the_snapshot_of_a_start_waits_until_the_store_is_bac
         .with_context(|| format!("no key in {made}"))?
         .to_owned();
     kept(&file, &newer).await?;
-    // The second retry comes after five minutes: this one is answered by its first.
-    pods.stage
-        .receiver
-        .script("/hook/newer", [Reply::status(500), Reply::ok()]);
+    // Its retry comes when everything was started anew, and goes well.
+    let later = Reply::status(503).header("retry-after", "10");
+    pods.stage.receiver.script("/hook/newer", [later, Reply::ok()]);
     pods.publish(&ingest, "newer", 0).await?;
     pods.stage.receiver.wait_for_at("/hook/newer", 1, SOON).await?;
     end(dispatcher).await?;
