@@ -77,6 +77,8 @@ pub struct Api {
     pub tokens: Tokens,
     /// Which static keys are taken, and which tokens are not any more.
     pub keys: watch::Receiver<Arc<Keys>>,
+    /// Whether a key that is not known is none. While it is false, that is not known yet.
+    pub is_current: watch::Receiver<bool>,
     /// Where users of the platform are sent.
     pub portal: Portal,
     /// Whom a change is waited for.

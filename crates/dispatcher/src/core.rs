@@ -18,8 +18,10 @@ use crate::settings::{DispatcherSettings, Shutdown};
 use crate::settle::{GivenBack, Settle};
 use crate::unknown::Unknown;
 
-/// Faults with large bodies written at once: each copies its body.
-const LARGE_FAULTS_MAX: usize = 2;
+/// From this size on, a body is copied only beside few others.
+const LARGE_BODY_BYTES: usize = 1024 * 1024;
+/// Messages with large bodies whose consequence holds a copy of them, at once.
+const LARGE_COPIES_MAX: usize = 2;
 
 /// The ports, and the state of this process.
 pub(crate) struct Core {
@@ -27,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) broker: SharedBroker,
     pub(crate) client: Client,
     registry: watch::Receiver<Arc<Registry>>,
+    is_current: watch::Receiver<bool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: Shutdown,
     pub(crate) clock: Clock,
@@ -36,8 +39,7 @@ pub(crate) struct Core {
     pub(crate) unknown: Unknown,
     pub(crate) drops: Drops,
     pub(crate) settle: Settle,
-    /// Faults with large bodies that may be written at once.
-    pub(crate) large_faults: Semaphore,
+    large_copies: Semaphore,
     /// Exchange that only Hooklane's ingest may write to.
     pub(crate) ingest_exchange: String,
 }
@@ -49,6 +51,7 @@ impl Core {
             client,
             claims,
             registry,
+            is_current,
             records,
             metrics,
         } = ports;
@@ -60,12 +63,13 @@ impl Core {
             unknown: Unknown::default(),
             drops: Drops::default(),
             settle: Settle::new(broker.clone(), records, settings.publish_timeout),
-            large_faults: Semaphore::new(LARGE_FAULTS_MAX),
+            large_copies: Semaphore::new(LARGE_COPIES_MAX),
             ingest_exchange: format!("{}.ingest", settings.prefix),
             settings,
             broker,
             client,
             registry,
+            is_current,
             metrics,
             shutdown,
         }
@@ -79,6 +83,19 @@ impl Core {
     /// Follows the registry.
     pub(crate) fn registry_changes(&self) -> watch::Receiver<Arc<Registry>> {
         self.registry.clone()
+    }
+
+    /// Whether what the registry does not have is not there. To be asked before the registry is looked at.
+    pub(crate) fn is_current(&self) -> bool {
+        *self.is_current.borrow()
+    }
+
+    /// Room for a copy of a large body, which few messages make at once; small ones need none.
+    pub(crate) async fn room_for_copy(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, GivenBack> {
+        match bytes > LARGE_BODY_BYTES {
+            true => self.large_copies.acquire().await.map(Some).map_err(|_| GivenBack),
+            false => Ok(None),
+        }
     }
 
     /// Now, on both clocks.

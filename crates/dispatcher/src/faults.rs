@@ -5,9 +5,6 @@ use hooklane_types::{Fault, FaultReason, Internal, Origin, Original, UnixMillis}
 
 use crate::intake::Refusal;
 
-/// From this size on, a body is written to the shelf only beside few others.
-pub(crate) const LARGE_BODY_BYTES: usize = 1024 * 1024;
-
 /// Most bytes of a body that the shelf takes: RabbitMQ 4 refuses messages over 16 MiB, and a fault that cannot be published
 /// would hold up everything. What an operator may set as the event limit is kept whole.
 const BODY_BYTES_MAX: usize = crate::settings::EVENT_BYTES_LIMIT;

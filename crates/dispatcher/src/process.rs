@@ -1,15 +1,18 @@
 //! One message of a work queue, from its bytes to the point where it may be acked.
 
+use std::cell::RefCell;
+
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use hooklane_telemetry::Metric;
 use hooklane_types::{
     ApplicationId, Delivery, EnvelopeError, Event, EventId, FaultReason, Internal, Origin, Original,
-    RawMessage, SLICE_ENDPOINTS_MAX,
+    RawMessage, SLICE_ENDPOINTS_MAX, Suspect, UnixMillis,
 };
 
 use crate::core::InHand;
 use crate::intake::{self, Refusal};
+use crate::park;
 use crate::progress::Progress;
 use crate::report;
 use crate::route::{self, Routing};
@@ -28,6 +31,8 @@ const FIRST_RUN: u32 = 0;
 pub(crate) enum Unprocessed {
     /// It comes again.
     GivenBack,
+    /// The registry may be older than its application.
+    Unknown { application: ApplicationId },
     /// Another version of Hooklane must read it.
     Newer { version: u8 },
     /// It is a fault.
@@ -67,12 +72,19 @@ pub(crate) async fn process(
 ) -> Result<(), Unprocessed> {
     match origin {
         Origin::Events | Origin::Ordered => {
-            let received = event(hand, message)?;
-            first_hand(hand, received, redelivered).await
+            let processed = first_hand(hand, message, redelivered).await;
+            let original = || Original {
+                origin,
+                message: message.clone(),
+            };
+            or_wait(hand, processed, original, hand.core.clock.now()).await
         }
         Origin::Deliveries => match Internal::decode(message.body.clone())? {
             Internal::Delivery(delivery) => Ok(second_hand(hand, delivery).await?),
-            Internal::Suspect(suspect) => replayed(hand, &suspect.original).await,
+            Internal::Suspect(suspect) => {
+                let processed = replayed(hand, &suspect.original).await;
+                or_wait(hand, processed, || suspect.original.clone(), suspect.since).await
+            }
             _ => Err(misplaced("a delivery")),
         },
         Origin::Suspects | Origin::Records => Err(misplaced("a message of this queue")),
@@ -109,15 +121,28 @@ fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed
             _ => Err(misplaced("an event")),
         };
     }
+    let is_current = core.is_current();
     let registry = core.registry();
-    let id_of = |name: ApplicationId| registry.resolve(&name).cloned().unwrap_or(name);
-    let event = intake::read(
-        message,
-        &core.settings,
-        id_of,
-        core.clock.now(),
-        core.clock.random(),
-    )?;
+    let unknown = RefCell::new(None);
+    let id_of = |name: ApplicationId| {
+        registry.resolve(&name).cloned().unwrap_or_else(|| {
+            unknown.replace(Some(name.clone()));
+            name
+        })
+    };
+    let (now, random) = (core.clock.now(), core.clock.random());
+    let event = match (
+        intake::read(message, &core.settings, id_of, now, random),
+        unknown.into_inner(),
+    ) {
+        // A broker user may speak for the id that this name will turn out to have.
+        (Err(refusal), Some(application))
+            if refusal.reason == FaultReason::WrongApplication && !is_current =>
+        {
+            return Err(Unprocessed::Unknown { application });
+        }
+        (read, _) => read?,
+    };
     let id_lasts = event.producer_id.is_some();
     Ok(Received {
         event,
@@ -126,8 +151,37 @@ fn event(hand: InHand<'_>, message: &RawMessage) -> Result<Received, Unprocessed
     })
 }
 
-async fn first_hand(hand: InHand<'_>, mut received: Received, redelivered: bool) -> Result<(), Unprocessed> {
+/// An event whose application is not known yet goes to the delay ladder, and comes back through `deliveries`, as a fault does that is
+/// replayed: so that it holds up no other event, however long that takes. It has waited since `since`.
+async fn or_wait(
+    hand: InHand<'_>,
+    processed: Result<(), Unprocessed>,
+    original: impl FnOnce() -> Original,
+    since: UnixMillis,
+) -> Result<(), Unprocessed> {
+    let Err(Unprocessed::Unknown { application }) = processed else {
+        return processed;
+    };
+    let (core, original) = (hand.core, original());
+    let _room = core.room_for_copy(original.message.body.len()).await?;
+    let consequence = Consequence::Unknown {
+        level: park::unknown_event(core.clock.now().since(since)),
+        event: Suspect {
+            original,
+            deaths: 0,
+            since,
+        },
+    };
+    core.settle
+        .carry_out(hand.ack, &core.metrics, consequence)
+        .await?;
+    report::unknown(&application);
+    Ok(())
+}
+
+async fn first_hand(hand: InHand<'_>, message: &RawMessage, redelivered: bool) -> Result<(), Unprocessed> {
     let core = hand.core;
+    let mut received = event(hand, message)?;
     know_application(hand, &mut received.event).await?;
     let event = &received.event;
     let mut claim = None;
@@ -204,11 +258,18 @@ async fn send_out(hand: InHand<'_>, received: &Received, run: u32) -> Result<(),
 /// Puts the application's id in the place of its uid. Waits a little for one that the registry does not know yet.
 async fn know_application(hand: InHand<'_>, event: &mut Event) -> Result<(), Unprocessed> {
     let core = hand.core;
+    let is_current = core.is_current();
     if let Some(id) = core.registry().resolve(&event.application) {
         if *id != event.application {
             event.application = id.clone();
         }
         return Ok(());
+    }
+    let unknown = |event: &Event| Unprocessed::Unknown {
+        application: event.application.clone(),
+    };
+    if !is_current {
+        return Err(unknown(event));
     }
     let patience = core
         .unknown
@@ -226,6 +287,10 @@ async fn know_application(hand: InHand<'_>, event: &mut Event) -> Result<(), Unp
     if let Some(id) = known {
         event.application = id;
         return Ok(());
+    }
+    // The store may have gone away before it told of the application.
+    if !core.is_current() {
+        return Err(unknown(event));
     }
     let detail = format!("no application {} is known", event.application);
     let refusal = Refusal::new(FaultReason::UnknownApplication, detail);

@@ -2,7 +2,7 @@
 
 use hooklane_policy::classify;
 use hooklane_policy::retry::Decision;
-use hooklane_types::{AttemptId, DeadReason, EndpointId, Event, EventId, Fault, UnixMillis};
+use hooklane_types::{ApplicationId, AttemptId, DeadReason, EndpointId, Event, EventId, Fault, UnixMillis};
 
 use crate::attempt::Finding;
 use crate::park::ParkReason;
@@ -102,6 +102,14 @@ pub(crate) fn parked(event: &Event, endpoint: &EndpointId, reason: ParkReason) {
         endpoint.id = endpoint.as_str(),
         reason = reason.name(),
         "delivery parked"
+    );
+}
+
+/// The line of an event that waits until its application is known. Its id may be another one when it comes back.
+pub(crate) fn unknown(application: &ApplicationId) {
+    tracing::debug!(
+        application = application.as_str(),
+        "event parked: its application is not known yet"
     );
 }
 

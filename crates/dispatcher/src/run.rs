@@ -31,6 +31,8 @@ pub struct Ports {
     pub claims: Arc<dyn Claims>,
     /// Applications and endpoints, as they change.
     pub registry: watch::Receiver<Arc<Registry>>,
+    /// Whether what the registry does not have is not there. While it is false, that is not known yet, and waits.
+    pub is_current: watch::Receiver<bool>,
     /// What records events that came over AMQP, and every attempt.
     pub records: RecordWriter,
     /// Where it counts.

@@ -38,8 +38,14 @@ pub(crate) async fn serve(
         let permit = hand.may_attempt().await?;
         let core = hand.core;
         let now = core.moment();
+        let is_current = core.is_current();
         let Some((endpoint, limits)) = look_up(core, id, progress.visitor(), now) else {
-            return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
+            if is_current {
+                return give_up(hand, event, id, progress, DeadReason::EndpointRemoved).await;
+            }
+            drop(permit);
+            let hop = park::unknown(progress.parks, core.clock.jitter());
+            return park(hand, event, id, progress, (ParkReason::Unknown, hop)).await;
         };
         let deadline = progress.reckon(event, now.wall, |begun| {
             endpoint.deadline(begun, !limits.is_empty())
@@ -64,18 +70,29 @@ pub(crate) async fn serve(
             Admission::Again => {}
             Admission::Park(reason, hop) => {
                 drop(permit);
-                progress.parks = progress.parks.saturating_add(1);
-                report::parked(event, id, reason);
-                let delivery = progress.delivery(event, id.clone());
-                let consequence = Consequence::Later {
-                    delivery,
-                    hop,
-                    why: Later::Park(reason),
-                };
-                return core.settle.carry_out(hand.ack, &core.metrics, consequence).await;
+                return park(hand, event, id, progress, (reason, hop)).await;
             }
         }
     }
+}
+
+/// Sends the delivery on to wait, without an attempt.
+async fn park(
+    hand: InHand<'_>,
+    event: &Event,
+    id: &EndpointId,
+    mut progress: Progress,
+    (reason, hop): (ParkReason, Option<ladder::Hop>),
+) -> Result<(), GivenBack> {
+    progress.parks = progress.parks.saturating_add(1);
+    report::parked(event, id, reason);
+    let consequence = Consequence::Later {
+        delivery: progress.delivery(event, id.clone()),
+        hop,
+        why: Later::Park(reason),
+    };
+    let core = hand.core;
+    core.settle.carry_out(hand.ack, &core.metrics, consequence).await
 }
 
 /// The endpoint as it is now, and its limits of attempts a second. The registry is not kept: it may be a large one.

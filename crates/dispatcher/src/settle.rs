@@ -34,6 +34,8 @@ pub(crate) enum Consequence {
     Suspect(Suspect),
     /// The pipeline could not handle the message.
     Fault(Fault),
+    /// An event waits for its application to be known, on this level of the ladder.
+    Unknown { event: Suspect, level: usize },
 }
 
 /// Why a delivery waits.
@@ -195,6 +197,7 @@ fn outgoing(consequence: Consequence) -> Option<(Destination, Outgoing)> {
         ),
         Consequence::Suspect(suspect) => (Destination::Internal(Queue::Suspects), Internal::Suspect(suspect)),
         Consequence::Fault(fault) => (Destination::Internal(Queue::Faults), Internal::Fault(fault)),
+        Consequence::Unknown { event, level } => (Destination::Delay { level }, Internal::Suspect(event)),
     };
     Some((to, Outgoing::internal(internal.encode())))
 }
@@ -220,6 +223,7 @@ impl Counted {
             } => Counted::One(Metric::Parks, reason.name()),
             Consequence::Dead(dead) => Counted::Dead(dead.reason.name()),
             Consequence::Fault(fault) => Counted::One(Metric::Faults, fault.reason.name()),
+            Consequence::Unknown { .. } => Counted::One(Metric::Parks, ParkReason::Unknown.name()),
             Consequence::Later {
                 why: Later::NextHop, ..
             }

@@ -281,18 +281,7 @@ pub(crate) async fn process_or_refuse(
         Ok(other) => return other,
         Err(panic) => (faults::panicked(&*panic), None),
     };
-    // Writing a fault copies the body: of the largest ones, only a few at once.
-    let _large = if original.message.body.len() > faults::LARGE_BODY_BYTES {
-        Some(
-            hand.core
-                .large_faults
-                .acquire()
-                .await
-                .map_err(|_| Unprocessed::GivenBack)?,
-        )
-    } else {
-        None
-    };
+    let _room = hand.core.room_for_copy(original.message.body.len()).await?;
     let at: UnixMillis = hand.core.clock.now();
     let fault = faults::fault(refusal, original, at);
     let shown = fault.clone();

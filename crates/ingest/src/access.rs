@@ -16,6 +16,8 @@ pub enum Shown {
     Organisation(String),
     /// It speaks for somebody who may not publish.
     Other,
+    /// It is not known; one that is newer than what is known here is not either.
+    Unknown,
     /// It is not valid.
     Wrong,
 }
@@ -24,8 +26,8 @@ pub enum Shown {
 pub type ReadToken = Arc<dyn Fn(&HeaderMap) -> Shown + Send + Sync>;
 
 impl Ingest {
-    /// The organisation that the request speaks for; none where it needs none.
-    pub(crate) fn speaker(&self, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    /// The organisation that the request speaks for; none where it needs none. `is_current` says whether a token that is not known is none.
+    pub(crate) fn speaker(&self, headers: &HeaderMap, is_current: bool) -> Result<Option<String>, Refusal> {
         if let Some(token) = &self.settings.token
             && token.is_shown_by(headers)
         {
@@ -40,7 +42,8 @@ impl Ingest {
             // Without any token set, only who is on this machine reaches it.
             Shown::Nothing if self.settings.token.is_none() && self.is_local => Ok(None),
             Shown::Other => Err(Refusal::Forbidden),
-            Shown::Nothing | Shown::Wrong => Err(Refusal::Unauthorized),
+            Shown::Unknown if !is_current => Err(Refusal::NotKnownYet),
+            Shown::Nothing | Shown::Unknown | Shown::Wrong => Err(Refusal::Unauthorized),
         }
     }
 }

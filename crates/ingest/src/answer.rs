@@ -62,6 +62,8 @@ pub(crate) enum Refusal {
     Busy,
     /// The process waits for what it works with.
     NotYet,
+    /// The application, or the key, may be newer than what the process knows.
+    NotKnownYet,
     /// The broker did not take it.
     Broker(BrokerError),
 }
@@ -205,6 +207,11 @@ impl Refusal {
                 "not_yet",
                 RETRY_AFTER_OPENING_S,
                 "this process waits for its store; `/readyz` says why",
+            ),
+            Refusal::NotKnownYet => Shape::later(
+                "not_known_yet",
+                RETRY_AFTER_OPENING_S,
+                "this application or key is not known here, and may be newer than what is: the store does not answer; try again",
             ),
             Refusal::Broker(error) => of_broker(error),
         }

@@ -47,6 +47,9 @@ pub struct Ports {
     pub ids: Option<Arc<dyn PublishedIds>>,
     /// Which applications there are.
     pub registry: watch::Receiver<Arc<Registry>>,
+    /// Whether an application or a key that is not known is not there. While it is false, that is not known yet: whoever names one is told
+    /// to come again.
+    pub is_current: watch::Receiver<bool>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What tokens other than the one of the settings allow; none where there are no others.

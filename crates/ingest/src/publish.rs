@@ -41,6 +41,7 @@ pub(crate) struct Ingest {
     /// Whether the last event was refused: then no event is recorded before it is accepted.
     pub(crate) is_refused: AtomicBool,
     pub(crate) registry: watch::Receiver<Arc<Registry>>,
+    pub(crate) is_current: watch::Receiver<bool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) bodies: Bodies,
     pub(crate) read_token: Option<ReadToken>,
@@ -126,7 +127,9 @@ impl Ingest {
 
     /// Who asks, and for whom.
     fn admit(&self, application: &str, head: &Parts, line: &mut Line) -> Result<ApplicationId, Refusal> {
-        let speaker = self.speaker(&head.headers)?;
+        // Before anything is looked up: what is not found once this was true is not there.
+        let is_current = *self.is_current.borrow();
+        let speaker = self.speaker(&head.headers, is_current)?;
         let unknown = || Refusal::UnknownApplication {
             application: application.chars().take(64).collect(),
         };
@@ -136,7 +139,10 @@ impl Ingest {
             Some(organisation) => registry.resolve_in(&organisation, &name),
             None => registry.resolve(&name),
         };
-        let id = id.ok_or_else(unknown)?;
+        let id = id.ok_or_else(|| match is_current {
+            true => unknown(),
+            false => Refusal::NotKnownYet,
+        })?;
         line.application = Some(id.clone());
         Ok(id.clone())
     }

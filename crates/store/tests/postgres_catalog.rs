@@ -289,6 +289,29 @@ async fn a_network_that_falls_silent_fails_calls_in_time_and_is_left_behind() ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_others_are_heard_of_is_known_within_seconds_and_not_before_the_first_look() -> Result<()> {
+    // Goal: who cannot hear of a change knows that, so that nothing is taken for missing. Method: a network that falls silent, without an error.
+    let database = database().await?;
+    let proxy = Proxy::start(database.authority()).await?;
+    let url = database.url_by(proxy.address());
+    let catalog = open(&url).await?;
+    let mut hears = catalog.hears();
+    ensure!(*hears.borrow(), "it has just answered");
+    proxy.freeze();
+    tokio::time::timeout(FAILED_WITHIN, hears.wait_for(|is_heard| !is_heard)).await??;
+    let mut settings = PostgresSettings::parse(&url)?;
+    settings.connect_max = CALL_MAX;
+    let later = PostgresCatalog::later(&settings)?;
+    tokio::time::sleep(2 * CALL_MAX).await;
+    ensure!(!*later.hears().borrow(), "nobody has answered it");
+    proxy.restore().await;
+    for mut hears in [hears, later.hears()] {
+        tokio::time::timeout(FAILED_WITHIN, hears.wait_for(|is_heard| *is_heard)).await??;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_holds_the_catalog_holds_up_changes_for_their_deadline_and_no_reads() -> Result<()> {
     let database = database().await?;
     let catalog = open(database.url()).await?;

@@ -353,6 +353,60 @@ async fn a_snapshot_serves_a_start_and_one_that_is_not_whole_serves_none() -> Re
 }
 
 #[tokio::test]
+async fn a_start_by_a_snapshot_is_current_once_it_has_what_is_newer() -> Result<()> {
+    // Goal: nobody who was told so looks at the registry of before. Method: an endpoint that is newer than the file.
+    let site = Site::new()?;
+    site.application("app_1", Some("acme")).await?;
+    let followed = site.follow().await?;
+    ensure!(*followed.is_current.borrow(), "what was loaded is current");
+    let path = site.directory.path().join("snapshot");
+    let keeper = SnapshotKeeper {
+        catalog: site.catalog.clone(),
+        path: path.clone(),
+        applied: followed.applied,
+    };
+    let keeping = tokio::spawn(keeper.run(site.stop.clone()));
+    let snapshot = eventually("the file", SOON, || async {
+        Snapshot::open(&path)?.context("there is none")
+    })
+    .await?;
+    keeping.abort();
+    let newer = site.endpoint("ep_1", Vec::new()).await?;
+    let (follower, mut resumed) = Follower::resume(site.sources(), snapshot)?;
+    ensure!(!*resumed.is_current.borrow() && signatures(&resumed, "ep_1").is_none());
+    tokio::spawn(follower.follow(site.stop.clone()));
+    tokio::time::timeout(SOON, resumed.is_current.wait_for(|is_current| *is_current)).await??;
+    ensure!(
+        signatures(&resumed, "ep_1") == Some(1),
+        "it is current without what is newer"
+    );
+    ensure!(*resumed.applied.borrow() == newer.revision);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_put_in_force_is_not_current() -> Result<()> {
+    // Goal: what is known and not in force is not missing. Method: the settings file gets an endpoint of the store's next id.
+    let site = Site::new()?;
+    site.application("app_1", None).await?;
+    let mut followed = site.follow().await?;
+    let (elsewhere, known) = (Site::new()?, ApplicationId::parse("app_file")?);
+    elsewhere.application("app_1", None).await?;
+    elsewhere.endpoint("ep_1", Vec::new()).await?;
+    let in_file = elsewhere.follow().await?.registry.borrow().clone();
+    site.base.send_replace(in_file);
+    let has_it = |base: &Arc<Registry>| base.endpoints().next().is_some();
+    tokio::time::timeout(SOON, followed.base.wait_for(has_it)).await??;
+    let twice = site.endpoint("ep_1", Vec::new()).await?;
+    until_applied(&mut followed, &twice).await?;
+    tokio::time::timeout(SOON, followed.is_current.wait_for(|is_current| !is_current)).await??;
+    site.base.send_replace(Arc::new(Registry::new([known], [])?));
+    tokio::time::timeout(SOON, followed.is_current.wait_for(|is_current| *is_current)).await??;
+    ensure!(signatures(&followed, "ep_1") == Some(1));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_id_that_another_application_has_already_is_not_taken_from_it() -> Result<()> {
     let site = Site::new()?;
     site.application("app_1", None).await?;

@@ -71,7 +71,7 @@ metrics! {
     Deliveries Counter "hooklane_deliveries_total" ["outcome"] "Deliveries that ended, by outcome (delivered, dead).";
     DeadLetters Counter "hooklane_dead_letters_total" ["reason"] "Deliveries given up, by reason.";
     Retries Counter "hooklane_retries_total" [] "Retries put on the delay ladder.";
-    Parks Counter "hooklane_parks_total" ["reason"] "Deliveries parked without an attempt (sick, limit, throttled, paused, disabled).";
+    Parks Counter "hooklane_parks_total" ["reason"] "Deliveries parked without an attempt (sick, limit, throttled, paused, disabled, unknown).";
     Faults Counter "hooklane_faults_total" ["reason"] "Messages that the pipeline could not handle, by reason.";
     Suspects Counter "hooklane_suspects_total" ["verdict"] "Suspect messages by verdict (cleared, convicted).";
     RecordsWritten Counter "hooklane_records_written_total" ["queue"] "Records put on their way into the history, by queue (contents, records, deaths).";

@@ -272,6 +272,12 @@ pub(super) fn caller(keys: &Keys, token: &str, now: UnixMillis) -> Option<Caller
     })
 }
 
+/// Whether a token may be a static key that is not known: one that is made elsewhere is not, until it is heard of.
+pub(super) fn is_unknown(keys: &Keys, token: &str) -> bool {
+    let parts = token.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+    parts.is_some_and(|(digits, _)| keys.get(&format!("{ID_PREFIX}{digits}")).is_none())
+}
+
 fn hash(key: &str) -> String {
     hex::encode(Sha256::digest(key))
 }
@@ -333,6 +339,10 @@ mod tests {
             format!("{key}0"),
         ] {
             assert!(!opens(&wrong, 0), "{wrong}");
+        }
+        assert!(is_unknown(&keys, "hlk_0123456789abcdef_x"));
+        for known in [key.as_str(), id, &format!("{id}_{other_secret}"), "x_y"] {
+            assert!(!is_unknown(&keys, known), "{known}");
         }
     }
 }

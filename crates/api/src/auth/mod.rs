@@ -89,6 +89,8 @@ pub enum Access {
     Organisation(String),
     /// It speaks for one application.
     Application,
+    /// It is a key that is not known.
+    Unknown,
     /// It is not taken.
     Refused,
 }
@@ -106,12 +108,27 @@ impl Api {
         }
     }
 
+    /// A key that is newer than what is known here is not known either.
+    fn not_taken(&self, headers: &HeaderMap) -> Refusal {
+        match *self.is_current.borrow() {
+            false if self.is_unknown_key(headers) => {
+                Refusal::Unavailable("a key is not known here, and may be newer than what is".to_owned())
+            }
+            _ => Refusal::Unauthorized,
+        }
+    }
+
+    fn is_unknown_key(&self, headers: &HeaderMap) -> bool {
+        bearer(headers).is_some_and(|token| key::is_unknown(&self.keys.borrow(), token))
+    }
+
     /// What the token of a request with these headers says.
     pub fn access(&self, headers: &HeaderMap) -> Access {
         if !headers.contains_key(AUTHORIZATION) {
             return Access::None;
         }
         match self.caller(headers) {
+            None if self.is_unknown_key(headers) => Access::Unknown,
             None => Access::Refused,
             Some(Caller {
                 application: Some(_), ..
@@ -127,9 +144,10 @@ impl FromRequestParts<Arc<Api>> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Refusal> {
         // The token was looked at when the request came in.
         match parts.extensions.get::<Spoken>() {
-            Some(Spoken(caller)) => caller.clone().ok_or(Refusal::Unauthorized),
-            None => api.caller(&parts.headers).ok_or(Refusal::Unauthorized),
+            Some(Spoken(caller)) => caller.clone(),
+            None => api.caller(&parts.headers),
         }
+        .ok_or_else(|| api.not_taken(&parts.headers))
     }
 }
 

@@ -78,6 +78,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     };
     let (api, recovery) = pod.api(&settings, history.clone(), queue, metrics.clone())?;
     let registry = pod.loaded.followed.registry.clone();
+    let is_current = pod.loaded.followed.is_current.clone();
     let catalog = pod.loaded.catalog.clone();
     let watch = watch.taken_by(pod.loaded.followed.base.clone());
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
@@ -102,6 +103,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         records,
         ids: Some(Arc::new(PostgresPublished::new(postgres)?)),
         registry,
+        is_current,
         metrics,
         read_token: Some(management::read_token(api.clone())),
         routes: hooklane_api::router(api),

@@ -73,6 +73,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         ready(opening.why(), broker.clone(), signals.clone()),
     ));
     let (mut watch, mut registry) = Watch::new(sources, Role::Dispatcher, loaded, metrics.clone());
+    // What does not stand in the file is not there.
+    let mut is_current = watch::channel(true).1;
     let (mut records, mut telling, mut shared_claims) = (RecordWriter::off(), None, None);
     if settings.store.postgres.is_some() {
         let snapshot = settings.store.snapshot.clone();
@@ -81,6 +83,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             return Ok(());
         };
         registry = pod.loaded.followed.registry.clone();
+        is_current = pod.loaded.followed.is_current.clone();
         watch = watch.taken_by(pod.loaded.followed.base.clone());
         telling = Some(pod.follow("dispatcher", &mut tasks, &signals).await);
         if settings.store.claims {
@@ -104,6 +107,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             client,
             claims,
             registry,
+            is_current,
             records,
             metrics,
         },

@@ -10,6 +10,7 @@ use hooklane_ingest::{Front, IngestSettings, Ports, Waiting};
 use hooklane_store::PublishedIds;
 use hooklane_store::postgres::PostgresPublished;
 use hooklane_telemetry::Metrics;
+use tokio::sync::watch;
 
 use super::block_on;
 use super::flags::{BrokerFlags, SettingsFlags, StoreFlags, flag, start_log};
@@ -86,6 +87,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     };
     let front = Front::open(section.settings, waiting, listener, signals.stop.clone()).await?;
     let (mut watch, mut registry) = Watch::new(sources, Role::Ingest, loaded, metrics.clone());
+    // What does not stand in the file is not there.
+    let mut is_current = watch::channel(true).1;
     let (mut read_token, mut records, mut telling) = (None, RecordWriter::off(), None);
     let mut ids: Option<Arc<dyn PublishedIds>> = None;
     if settings.store.postgres.is_some() {
@@ -99,6 +102,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         let (api, _) = pod.api(&settings, None, queue, metrics.clone())?;
         read_token = Some(management::read_token(api));
         registry = pod.loaded.followed.registry.clone();
+        is_current = pod.loaded.followed.is_current.clone();
         watch = watch.taken_by(pod.loaded.followed.base.clone());
         telling = Some(pod.follow("ingest", &mut tasks, &signals).await);
         ids = Some(Arc::new(PostgresPublished::new(pod::postgres(&settings)?)?));
@@ -113,6 +117,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         records,
         ids,
         registry,
+        is_current,
         metrics,
         read_token,
         routes: Default::default(),

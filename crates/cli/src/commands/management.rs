@@ -251,6 +251,7 @@ pub fn api(
         vault: parts.vault,
         tokens: parts.tokens,
         keys: followed.keys.clone(),
+        is_current: followed.is_current.clone(),
         portal: Portal {
             url: settings.api.portal_url.clone(),
             is_tls: settings.ingest.settings.tls.is_some(),
@@ -284,6 +285,7 @@ pub fn read_token(api: Arc<Api>) -> ReadToken {
         Access::None => Shown::Nothing,
         Access::Organisation(organisation) => Shown::Organisation(organisation),
         Access::Application => Shown::Other,
+        Access::Unknown => Shown::Unknown,
         Access::Refused => Shown::Wrong,
     })
 }

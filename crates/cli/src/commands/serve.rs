@@ -106,6 +106,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         return Ok(());
     };
     let registry = management.followed.registry;
+    let is_current = management.followed.is_current;
     let watch = watch.taken_by(management.followed.base);
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));
     let keys = admin_socket::listen(&key_socket)?;
@@ -135,6 +136,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         records: records.clone(),
         ids: Some(claims.clone()),
         registry: registry.clone(),
+        is_current: is_current.clone(),
         metrics: metrics.clone(),
         read_token: Some(management::read_token(management.api.clone())),
         routes: hooklane_api::router(management.api),
@@ -148,6 +150,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
             client,
             claims: claims.clone(),
             registry,
+            is_current,
             records,
             metrics,
         },

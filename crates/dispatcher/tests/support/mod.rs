@@ -37,6 +37,7 @@ pub struct World {
     pub receiver: Receiver,
     pub metrics: Arc<Metrics>,
     registry: watch::Sender<Arc<Registry>>,
+    is_current: watch::Sender<bool>,
     vhost: Option<Vhost>,
 }
 
@@ -73,6 +74,7 @@ impl World {
             receiver,
             metrics: Arc::new(Metrics::new()),
             registry,
+            is_current: watch::Sender::new(true),
             vhost,
         })
     }
@@ -101,8 +103,17 @@ impl World {
 
     /// Puts endpoints in force.
     pub fn serve(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
-        let registry = Registry::new([], endpoints).expect("ids of their own");
+        self.in_force(Registry::new([], endpoints).expect("ids of their own"));
+    }
+
+    /// Puts a registry in force.
+    pub fn in_force(&self, registry: Registry) {
         self.registry.send_replace(Arc::new(registry));
+    }
+
+    /// Whether the registry is as new as the store, from now on.
+    pub fn is_current(&self, is_current: bool) {
+        self.is_current.send_replace(is_current);
     }
 
     /// Starts a dispatcher.
@@ -125,6 +136,7 @@ impl World {
                 client,
                 claims: Arc::new(ProcessClaims::new(CLAIM_ENTRIES_DEFAULT)),
                 registry: self.registry.subscribe(),
+                is_current: self.is_current.subscribe(),
                 records: hooklane_broker::RecordWriter::off(),
                 metrics: self.metrics.clone(),
             },

@@ -102,6 +102,7 @@ async fn it_does_not_listen_off_loopback_without_a_token() {
         records: hooklane_broker::RecordWriter::off(),
         ids: None,
         registry: registry.subscribe(),
+        is_current: watch::channel(true).1,
         metrics: Arc::new(Metrics::new()),
         read_token: None,
         routes: Default::default(),

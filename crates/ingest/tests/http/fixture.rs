@@ -27,6 +27,7 @@ pub struct Running {
     pub stop: CancellationToken,
     pub task: JoinHandle<Result<(), IngestError>>,
     pub registry: watch::Sender<Arc<Registry>>,
+    pub is_current: watch::Sender<bool>,
 }
 
 impl Running {
@@ -67,11 +68,13 @@ impl Running {
         let stop = CancellationToken::new();
         let applications = [ApplicationId::parse("acme").unwrap()];
         let registry = watch::Sender::new(Arc::new(Registry::new(applications, []).unwrap()));
+        let is_current = watch::Sender::new(true);
         let ports = Ports {
             broker,
             records: hooklane_broker::RecordWriter::off(),
             ids,
             registry: registry.subscribe(),
+            is_current: is_current.subscribe(),
             metrics: metrics.clone(),
             read_token,
             routes: Default::default(),
@@ -83,6 +86,7 @@ impl Running {
             stop,
             task: tokio::spawn(running),
             registry,
+            is_current,
         }
     }
 

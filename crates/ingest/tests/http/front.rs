@@ -35,6 +35,7 @@ async fn who_waits_says_why_and_the_same_connection_works_once_it_is_over() {
         records: hooklane_broker::RecordWriter::off(),
         ids: None,
         registry,
+        is_current: watch::channel(true).1,
         metrics,
         read_token: None,
         routes: Default::default(),

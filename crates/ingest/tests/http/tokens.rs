@@ -15,6 +15,7 @@ fn read_token() -> ReadToken {
             Some("Bearer a") => Shown::Organisation("org_a".to_owned()),
             Some("Bearer b") => Shown::Organisation("org_b".to_owned()),
             Some("Bearer app") => Shown::Other,
+            Some("Bearer key") => Shown::Unknown,
             Some(_) => Shown::Wrong,
         },
     )
@@ -64,6 +65,7 @@ async fn a_token_publishes_for_its_organisation_alone() {
         ("acme", Some("b"), 404),
         ("app_1", Some("app"), 403),
         ("app_1", Some("x"), 401),
+        ("app_1", Some("key"), 401),
         ("none", Some("x"), 401),
         ("a%20b", Some("x"), 401),
         ("a%20b", Some("a"), 404),
@@ -77,6 +79,40 @@ async fn a_token_publishes_for_its_organisation_alone() {
             "{application} {token:?}"
         );
     }
+    running.stop.cancel();
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn what_may_be_newer_than_the_registry_is_to_come_again() {
+    // Goal: an application or a key that is not known is 503 with Retry-After while the registry may be older than it; what is wrong whatever is
+    // known stays that.
+    let running = Running::with_tokens(IngestSettings::default(), Scripted::new(), Some(read_token())).await;
+    know(&running);
+    running.is_current.send_replace(false);
+    for (application, token, expected) in [
+        ("app_1", Some("a"), 202),
+        ("acme", None, 202),
+        ("app_3", Some("a"), 503),
+        ("app_2", Some("a"), 503),
+        ("app_3", None, 503),
+        ("app_1", Some("key"), 503),
+        ("app_3", Some("key"), 503),
+        ("app_3", Some("x"), 401),
+        ("app_3", Some("app"), 403),
+        ("a%20b", Some("a"), 404),
+    ] {
+        assert_eq!(
+            status(&running, application, token).await,
+            expected,
+            "{application} {token:?}"
+        );
+    }
+    let answer = running.connect().await.post("/api/v1/app/app_3/msg", BODY).await;
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    running.is_current.send_replace(true);
+    assert_eq!(status(&running, "app_3", Some("a")).await, 404);
+    assert_eq!(status(&running, "app_1", Some("key")).await, 401);
     running.stop.cancel();
     running.ended().await;
 }

@@ -92,4 +92,7 @@ pub trait Catalog: Send + Sync {
 
     /// The newest revision that is known here: a change by this process at once, another's within about a second.
     fn newest(&self) -> watch::Receiver<Revision>;
+
+    /// Whether another process's change would be heard of now. While it is false, [`Catalog::newest`] may be as old as that.
+    fn hears(&self) -> watch::Receiver<bool>;
 }

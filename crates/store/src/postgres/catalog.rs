@@ -26,6 +26,8 @@ pub struct PostgresCatalog {
     /// Whoever listens on it hears of each revision.
     channel: String,
     newest: Arc<Newest>,
+    /// Whether the others' changes are heard of.
+    hears: watch::Receiver<bool>,
     /// Follows the others' changes; ends with this. It ends on nothing else, and gives up nothing.
     _following: JoinSet<()>,
 }
@@ -37,7 +39,7 @@ impl PostgresCatalog {
     /// See [`PostgresError`]. [`PostgresError::Unavailable`] may be gone at the next try.
     pub async fn open(settings: &PostgresSettings) -> Result<PostgresCatalog, PostgresError> {
         migrations::step_to_known(&Connections::new(settings)?, settings).await?;
-        PostgresCatalog::later(settings)
+        PostgresCatalog::begin(settings, true)
     }
 
     /// Begins to follow a schema that may not be there yet, or not be reached: until it is, every call fails. Brings it to no format.
@@ -45,16 +47,23 @@ impl PostgresCatalog {
     /// # Errors
     /// [`PostgresError::Settings`].
     pub fn later(settings: &PostgresSettings) -> Result<PostgresCatalog, PostgresError> {
+        PostgresCatalog::begin(settings, false)
+    }
+
+    /// A server that has just answered is taken to be heard of, until it turns out that it is not.
+    fn begin(settings: &PostgresSettings, has_answered: bool) -> Result<PostgresCatalog, PostgresError> {
         let connections = Connections::new(settings)?;
         let channel = format!("{}_catalog", settings.schema());
         let newest = Arc::new(Newest::new());
-        let following = follow::Follow::new(settings, &channel, newest.clone())?;
+        let (heard, hears) = watch::channel(has_answered);
+        let following = follow::Follow::new(settings, &channel, newest.clone(), heard)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(following.run());
         Ok(PostgresCatalog {
             connections,
             channel,
             newest,
+            hears,
             _following: tasks,
         })
     }
@@ -122,5 +131,9 @@ impl Catalog for PostgresCatalog {
 
     fn newest(&self) -> watch::Receiver<Revision> {
         self.newest.subscribe()
+    }
+
+    fn hears(&self) -> watch::Receiver<bool> {
+        self.hears.clone()
     }
 }

@@ -60,6 +60,9 @@ pub struct Followed {
     pub base: watch::Receiver<Arc<Registry>>,
     /// Who may use the API, beside whoever holds a token that is signed.
     pub keys: watch::Receiver<Arc<Keys>>,
+    /// Whether all that is as new as the catalog. While it is false, what is not in it may be there all the same: it is not known yet. To be
+    /// looked at before what it speaks of.
+    pub is_current: watch::Receiver<bool>,
 }
 
 /// What a registry is made from.
@@ -85,6 +88,9 @@ pub struct Follower {
     applied: watch::Sender<Revision>,
     base: watch::Sender<Arc<Registry>>,
     keys: watch::Sender<Arc<Keys>>,
+    is_current: watch::Sender<bool>,
+    /// What is known could not be put in force: the settings file has an endpoint of the same id.
+    is_held_up: bool,
 }
 
 impl Follower {
@@ -98,7 +104,7 @@ impl Follower {
         let mut problems = Vec::new();
         let mut apply = |change| problems.extend(state.apply(change, now));
         let at = sources.catalog.changes(Revision::NONE, &mut apply).await?;
-        Follower::begin(sources, state, at, &problems)
+        Follower::begin(sources, state, (at, true), &problems)
     }
 
     /// Begins with what was in a file; what has changed since is followed once the catalog answers.
@@ -111,13 +117,13 @@ impl Follower {
         let mut problems = Vec::new();
         let mut put = |document| problems.extend(state.apply(Change::Put(document), now));
         let at = snapshot.tell(&mut put).map_err(LoadError::Snapshot)?;
-        Follower::begin(sources, state, at, &problems)
+        Follower::begin(sources, state, (at, false), &problems)
     }
 
     fn begin(
         sources: Sources,
         mut state: State,
-        at: Revision,
+        (at, is_current): (Revision, bool),
         problems: &[String],
     ) -> Result<(Follower, Followed), LoadError> {
         if let Some(first) = problems.first() {
@@ -133,6 +139,7 @@ impl Follower {
         let (applied, at_seen) = watch::channel(at);
         let (base, base_seen) = watch::channel(base);
         let (keys, keys_seen) = watch::channel(Arc::new(state.keys().clone()));
+        let (is_current, current_seen) = watch::channel(is_current);
         let follower = Follower {
             sources,
             state,
@@ -141,12 +148,15 @@ impl Follower {
             applied,
             base,
             keys,
+            is_current,
+            is_held_up: false,
         };
         let followed = Followed {
             registry: seen,
             applied: at_seen,
             base: base_seen,
             keys: keys_seen,
+            is_current: current_seen,
         };
         Ok((follower, followed))
     }
@@ -154,10 +164,18 @@ impl Follower {
     /// Follows until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
         let mut newest = self.sources.catalog.newest();
+        let mut hears = self.sources.catalog.hears();
         let mut base = self.sources.base.clone();
         let mut is_away = false;
         loop {
-            match self.catch_up().await {
+            // Looked at first: what is changed from here on is heard of.
+            let is_heard = *hears.borrow_and_update();
+            if !is_heard {
+                self.tell_current(false);
+            }
+            let caught_up = self.catch_up().await;
+            self.tell_current(is_heard && caught_up.is_ok() && !self.is_held_up);
+            match caught_up {
                 Ok(()) if is_away => {
                     is_away = false;
                     info!("the store answers again; its endpoints are in force");
@@ -190,6 +208,7 @@ impl Follower {
                 tokio::select! {
                     () = changed => {}
                     Ok(()) = base.changed() => {}
+                    Ok(()) = hears.changed() => {}
                     () = sleep(next_end) => {}
                 }
             };
@@ -213,10 +232,13 @@ impl Follower {
         // What was told before an error is told again, and does no harm: but an "everything" that was cut short must not count.
         let at = at.inspect_err(|_| self.state.forget_pending())?;
         let has_ended = self.state.finish(now);
-        let is_changed = has_ended || told > 0 || self.sources.base.has_changed().unwrap_or(false);
+        let is_changed =
+            has_ended || told > 0 || self.is_held_up || self.sources.base.has_changed().unwrap_or(false);
         if is_changed {
             let base = self.sources.base.borrow_and_update().clone();
-            match self.state.registry(&base) {
+            let made = self.state.registry(&base);
+            self.is_held_up = made.is_err();
+            match made {
                 Ok(registry) => {
                     self.registry.send_replace(Arc::new(registry));
                     self.base.send_if_modified(|taken| {
@@ -239,5 +261,11 @@ impl Follower {
         self.applied
             .send_if_modified(|applied| std::mem::replace(applied, at) != at);
         Ok(())
+    }
+
+    /// Comes after what it speaks of, when it becomes true.
+    fn tell_current(&self, is_current: bool) {
+        self.is_current
+            .send_if_modified(|told| std::mem::replace(told, is_current) != is_current);
     }
 }

@@ -129,4 +129,9 @@ impl Catalog for SqliteCatalog {
     fn newest(&self) -> watch::Receiver<Revision> {
         self.newest.subscribe()
     }
+
+    fn hears(&self) -> watch::Receiver<bool> {
+        // There is no other process.
+        watch::channel(true).1
+    }
 }

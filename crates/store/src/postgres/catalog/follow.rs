@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -29,6 +30,8 @@ pub(super) struct Follow {
     connect_max: Duration,
     channel: String,
     newest: Arc<Newest>,
+    /// Whether others' changes are heard of.
+    heard: watch::Sender<bool>,
     is_away: bool,
 }
 
@@ -37,6 +40,7 @@ impl Follow {
         settings: &PostgresSettings,
         channel: &str,
         newest: Arc<Newest>,
+        heard: watch::Sender<bool>,
     ) -> Result<Follow, PostgresError> {
         let mut config = settings.complete();
         config.application_name("hooklane listen");
@@ -46,6 +50,7 @@ impl Follow {
             connect_max: settings.connect_max,
             channel: channel.to_owned(),
             newest,
+            heard,
             is_away: false,
         })
     }
@@ -54,6 +59,7 @@ impl Follow {
     pub(super) async fn run(mut self) {
         loop {
             let fault = self.listen().await;
+            self.hears(false);
             if !std::mem::replace(&mut self.is_away, true) {
                 warn!("changes to the store are not heard of until it answers again: {fault}");
             }
@@ -98,11 +104,17 @@ impl Follow {
                 Ok(revision) => self.newest.found(revision_of(revision), before),
                 Err(error) => return error.into(),
             }
+            self.hears(true);
             if std::mem::replace(&mut self.is_away, false) {
                 info!("changes to the store are heard of again");
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    fn hears(&self, is_heard: bool) {
+        self.heard
+            .send_if_modified(|heard| std::mem::replace(heard, is_heard) != is_heard);
     }
 }
 
