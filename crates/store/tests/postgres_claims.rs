@@ -66,6 +66,95 @@ async fn of_two_processes_that_claim_the_same_at_once_one_has_each() -> Result<(
 }
 
 #[tokio::test]
+async fn a_burst_of_one_id_takes_few_statements_and_no_other_id_waits_behind_it() -> Result<()> {
+    // Method: the server counts the statements that claim, and is slow, so that all the rest waits while the first is under way.
+    let database = database().await?;
+    let claims = in_postgres(&database).await?;
+    claim(&claims, 1_000, false).await?;
+    database
+        .psql(
+            "CREATE SEQUENCE hooklane.asked; \
+             CREATE FUNCTION hooklane.count_one() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM nextval('hooklane.asked'), pg_sleep(0.02); RETURN NULL; END $$; \
+             CREATE TRIGGER count_them BEFORE INSERT ON hooklane.claims EXECUTE FUNCTION hooklane.count_one()",
+        )
+        .await?;
+    let count = 40;
+    let all = (0..count).flat_map(|n| [0, n + 1]);
+    let verdicts = try_join_all(all.map(|n| claim(&claims, n, false))).await?;
+    let asked: u32 = database
+        .psql("SELECT last_value FROM hooklane.asked WHERE is_called")
+        .await?
+        .parse()?;
+    println!("{} claims by {asked} statements", 2 * count);
+    ensure!(asked <= 4, "{asked}");
+    for (at, verdict) in verdicts.into_iter().enumerate() {
+        let is_first = at == 0 || at % 2 == 1;
+        ensure!((verdict == Verdict::Ours) == is_first, "{at}: {verdict:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_burst_keeps_the_order_of_what_is_wished_of_one_id() -> Result<()> {
+    // Goal: what is asked behind a settlement is answered by it; what is given back in front of one is not its claim.
+    let database = database().await?;
+    let claims = in_postgres(&database).await?;
+    let (_, again, (), after, ()) = tokio::join!(
+        biased;
+        claim(&claims, 1, false),
+        claim(&claims, 1, true),
+        settle(&claims, 1),
+        claim(&claims, 1, true),
+        async { release(&claims, 1) }
+    );
+    ensure!(
+        again? == Verdict::Ours,
+        "the first has it, and has not settled it"
+    );
+    ensure!(after? == Verdict::Duplicate, "it is settled");
+    let (first, (), second, third) = tokio::join!(
+        biased;
+        claim(&claims, 2, false),
+        async { release(&claims, 2) },
+        claim(&claims, 2, false),
+        claim(&claims, 2, false)
+    );
+    let found = [first?, second?, third?];
+    ensure!(
+        found == [Verdict::Ours, Verdict::Ours, Verdict::Duplicate],
+        "{found:?}"
+    );
+    ensure!(claim(&claims, 1, true).await? == Verdict::Duplicate);
+    Ok(())
+}
+
+#[tokio::test]
+async fn claims_of_one_id_at_once_have_the_answers_that_one_after_the_other_has() -> Result<()> {
+    // Goal: also for messages that come again. Method: any four claims, of an id that is new, in another process's work or settled.
+    let database = database().await?;
+    let [claims, other] = [in_postgres(&database).await?, in_postgres(&database).await?];
+    for way in 0..48 {
+        let redelivered = [1, 2, 4, 8].map(|bit| way & bit != 0);
+        let [at_once, in_turn] = [way, 1_000 + way];
+        for id in [at_once, in_turn] {
+            if way >= 16 {
+                claim(&other, id, false).await?;
+            }
+            if way >= 32 {
+                settle(&other, id).await;
+            }
+        }
+        let found = try_join_all(redelivered.map(|again| claim(&claims, at_once, again))).await?;
+        for (found, again) in found.into_iter().zip(redelivered) {
+            let expected = claim(&claims, in_turn, again).await?;
+            ensure!(found == expected, "{way}, {redelivered:?}: {found:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn claims_are_given_up_with_time_and_removed() -> Result<()> {
     // Method: the rows are made older than they are.
     let database = database().await?;

@@ -1,7 +1,7 @@
 //! Claims of all processes that share a schema.
 //!
 //! - Whatever came while one batch was under way goes into the next: a statement for all claims in it, one for what was settled, one for what
-//!   was given back.
+//!   was given back. Those of one id are one row of it: a burst of copies costs no more than one, and holds up no other id.
 //! - A claim holds for a day, by the server's clock. One that was not settled within half an hour is nobody's: its process has died, or could
 //!   not say that it gave the event back.
 //! - Commits wait for no disk: a crash of the server may cost the claims of the last moments, and repeats of those are delivered.
@@ -9,6 +9,7 @@
 
 mod queue;
 mod statements;
+mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -153,7 +154,7 @@ async fn work(connections: Connections, queue: Arc<Queue>) {
                 if std::mem::take(&mut is_away) {
                     tracing::info!("claims are answered again");
                 }
-                batch.tell(&verdicts);
+                batch.tell(verdicts);
             }
             Err(fault) => {
                 if !std::mem::replace(&mut is_away, true) {

@@ -1,18 +1,13 @@
 //! What waits for the next batch.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::waiting::Waiting;
 use crate::claims::{ClaimError, Verdict};
 use crate::key::Key;
-
-/// Most of a batch.
-const BATCH_MAX: usize = 500;
-/// Most that waits while the server is away; then the oldest is given up. A few MB.
-const WAITING_MAX: usize = 100_000;
 
 /// What is to be done with a claim.
 pub(super) enum Op {
@@ -38,14 +33,14 @@ impl Op {
     }
 
     /// A claim that nobody waits for any more.
-    fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         matches!(self, Op::Claim { tell, .. } if tell.is_closed())
     }
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Op>,
+    waiting: Waiting,
     /// The server is away: nobody is kept waiting.
     rests: bool,
 }
@@ -70,20 +65,17 @@ impl Queue {
             )));
             return false;
         }
-        state.waiting.push_back(op);
-        if state.waiting.len() > WAITING_MAX {
-            state.waiting.pop_front();
-        }
+        state.waiting.add(op);
         let is_soon = !state.rests;
         drop(state);
         self.changed.notify_one();
         is_soon
     }
 
-    /// The next batch, in which each key is once; none at the end.
+    /// The next batch, see [`Waiting::take`]; none at the end.
     pub(super) async fn next(&self) -> Option<Vec<Op>> {
         loop {
-            let batch = self.take();
+            let batch = self.lock().waiting.take();
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -95,42 +87,18 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> Vec<Op> {
-        let mut state = self.lock();
-        let mut keys = HashSet::new();
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_MAX
-            && let Some(op) = state.waiting.pop_front()
-        {
-            if op.is_abandoned() {
-                continue;
-            }
-            if !keys.insert(op.key()) {
-                state.waiting.push_front(op);
-                break;
-            }
-            batch.push(op);
-        }
-        batch
-    }
-
     /// The server is away: this waits, in front; claims do not.
     pub(super) fn rest(&self, ops: Vec<Op>) {
         let mut state = self.lock();
         state.rests = true;
-        for op in std::mem::take(&mut state.waiting) {
+        let behind = std::mem::take(&mut state.waiting);
+        for op in ops.into_iter().chain(behind) {
             match op {
                 Op::Claim { tell, .. } => {
                     let _ = tell.send(Err(ClaimError("the store does not answer".to_owned())));
                 }
-                op => state.waiting.push_back(unwatched(op)),
+                op => state.waiting.add(unwatched(op)),
             }
-        }
-        for op in ops.into_iter().rev() {
-            state.waiting.push_front(unwatched(op));
-        }
-        while state.waiting.len() > WAITING_MAX {
-            state.waiting.pop_front();
         }
     }
 

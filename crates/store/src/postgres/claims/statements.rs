@@ -25,56 +25,71 @@ const FORGET: &str = "DELETE FROM claims WHERE key IN \
 const MEASURE: &str = "SELECT coalesce(extract(epoch FROM now() - (SELECT min(at) FROM claims)), 0)::float8, \
     (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'claims'::regclass)";
 
-/// Operations, each of another key.
+/// Operations by their keys. Those of one key are of one kind, in their order.
 pub(super) struct Batch {
     ops: Vec<Op>,
 }
 
 /// What the server said of the claims.
 pub(super) struct Verdicts {
-    ours: HashSet<Key>,
+    /// Nobody had it: it is the first one's in the batch.
+    taken: HashSet<Key>,
+    /// Somebody has it, and has not settled it.
+    in_work: HashSet<Key>,
+}
+
+impl Verdicts {
+    /// What the server would say to one claim after the other.
+    fn say(&mut self, key: Key, redelivered: bool) -> Verdict {
+        if self.taken.remove(&key) {
+            self.in_work.insert(key);
+            return Verdict::Ours;
+        }
+        match redelivered && self.in_work.contains(&key) {
+            true => Verdict::Ours,
+            false => Verdict::Duplicate,
+        }
+    }
 }
 
 impl Batch {
     pub(super) fn of(mut ops: Vec<Op>) -> Batch {
-        ops.sort_unstable_by_key(|op| op.key().0);
+        ops.sort_by_key(|op| op.key().0);
         Batch { ops }
     }
 
     /// All at once on one connection, which carries out one after the other.
     pub(super) async fn carry_out(&self, client: &Client) -> Result<Verdicts, Fault> {
-        let keys = |wanted: fn(&Op) -> bool| -> Vec<Vec<u8>> {
+        let keys = |wanted: &dyn Fn(&Op) -> bool| -> Vec<Vec<u8>> {
             let ops = self.ops.iter().filter(|op| wanted(op));
-            ops.map(|op| op.key().0.to_vec()).collect()
+            let mut keys: Vec<_> = ops.map(|op| op.key().0.to_vec()).collect();
+            keys.dedup();
+            keys
         };
-        let claimed = keys(|op| matches!(op, Op::Claim { .. }));
-        let settled = keys(|op| matches!(op, Op::Settle { .. }));
-        let released = keys(|op| matches!(op, Op::Release { .. }));
-        let (mut ours, _, _) = tokio::try_join!(
+        let claimed = keys(&|op| matches!(op, Op::Claim { .. }));
+        let settled = keys(&|op| matches!(op, Op::Settle { .. }));
+        let released = keys(&|op| matches!(op, Op::Release { .. }));
+        let (taken, _, _) = tokio::try_join!(
             found(client, CLAIM, &claimed),
             done(client, SETTLE, &settled),
             done(client, RELEASE, &released)
         )?;
-        let again: Vec<Vec<u8>> = self
-            .ops
-            .iter()
-            .filter(|op| matches!(op, Op::Claim { key, redelivered: true, .. } if !ours.contains(key)))
-            .map(|op| op.key().0.to_vec())
-            .collect();
-        ours.extend(found(client, AGAIN, &again).await?);
-        Ok(Verdicts { ours })
+        let again =
+            keys(&|op| matches!(op, Op::Claim { key, redelivered: true, .. } if !taken.contains(key)));
+        let in_work = found(client, AGAIN, &again).await?;
+        Ok(Verdicts { taken, in_work })
     }
 
     /// Tells whoever waits.
-    pub(super) fn tell(self, verdicts: &Verdicts) {
+    pub(super) fn tell(self, mut verdicts: Verdicts) {
         for op in self.ops {
             match op {
-                Op::Claim { key, tell, .. } => {
-                    let verdict = match verdicts.ours.contains(&key) {
-                        true => Verdict::Ours,
-                        false => Verdict::Duplicate,
-                    };
-                    let _ = tell.send(Ok(verdict));
+                Op::Claim {
+                    key,
+                    redelivered,
+                    tell,
+                } => {
+                    let _ = tell.send(Ok(verdicts.say(key, redelivered)));
                 }
                 Op::Settle { tell, .. } => {
                     let _ = tell.send(());
