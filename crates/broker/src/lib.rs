@@ -14,5 +14,5 @@ pub use port::{
     Ack, AckError, Broker, BrokerError, BrokerState, ConsumeOptions, Consumption, Depth, Destination,
     Incoming, Outgoing, Queue, SUBSTITUTE, SharedBroker, UNREADABLE_HEADER,
 };
-pub use records::RecordWriter;
+pub use records::{Linger, RecordWriter};
 pub use shelf::{Handle, Holder, Shelf, ShelfError, ShelfName, Shelved, Shelves};

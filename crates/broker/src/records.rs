@@ -22,12 +22,29 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 const ALONE_BYTES: usize = 32 * 1024;
 /// Messages without a confirm: what is written meanwhile makes the next one.
 const AT_ONCE: usize = 2;
-/// While there is much to write, a message waits so long for more: fewer messages cost the broker less. Who writes seldom waits for nothing.
-const LINGER: Duration = Duration::from_millis(3);
 /// From so many records in the message before on, there is much to write.
 const MUCH: usize = 4;
 /// How often the log says that records are dropped.
 const TELL_EVERY_S: i64 = 10;
+
+/// How long a message waits for more records while there is much to write: fewer messages cost the broker, and whoever reads them, less. Who writes
+/// seldom waits for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linger {
+    /// Publishers wait for their answers.
+    Short,
+    /// Only what follows from an attempt waits, and the ack.
+    Long,
+}
+
+impl Linger {
+    fn time(self) -> Duration {
+        match self {
+            Linger::Short => Duration::from_millis(3),
+            Linger::Long => Duration::from_millis(10),
+        }
+    }
+}
 
 /// Writes records to the queues `contents` and `records`. Cheap to clone. One that is off writes nothing, and says that all is well.
 #[derive(Clone, Default)]
@@ -69,13 +86,19 @@ impl RecordWriter {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(broker: SharedBroker, within: Duration, metrics: Arc<Metrics>) -> RecordWriter {
+    pub fn start(
+        broker: SharedBroker,
+        within: Duration,
+        linger: Linger,
+        metrics: Arc<Metrics>,
+    ) -> RecordWriter {
         let lane = |queue| {
             let (requests, inbox) = mpsc::unbounded_channel();
             let task = Task {
                 queue,
                 broker: broker.clone(),
                 within,
+                linger,
                 metrics: metrics.clone(),
                 begun: Instant::now(),
                 told_s: AtomicI64::new(i64::MIN / 2),
@@ -132,6 +155,7 @@ struct Task {
     queue: Queue,
     broker: SharedBroker,
     within: Duration,
+    linger: Linger,
     metrics: Arc<Metrics>,
     begun: Instant,
     /// When the log last said that records are dropped, in seconds since it began.
@@ -158,7 +182,7 @@ impl Task {
             };
             if before >= MUCH {
                 // What is in flight is confirmed meanwhile.
-                let _ = timeout(LINGER, drain(&mut in_flight)).await;
+                let _ = timeout(self.linger.time(), drain(&mut in_flight)).await;
             }
             let (batch, sent);
             (batch, sent, next) = gather(first, &mut inbox);

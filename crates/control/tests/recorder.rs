@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hooklane_broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use hooklane_broker::rabbitmq::{RabbitMq, RabbitMqSettings, Role};
 use hooklane_broker::topology::Bounds;
-use hooklane_broker::{Destination, Outgoing, Queue, RecordWriter, SharedBroker};
+use hooklane_broker::{Destination, Linger, Outgoing, Queue, RecordWriter, SharedBroker};
 use hooklane_control::Recorder;
 use hooklane_store::catalog::Direction;
 use hooklane_store::history::{
@@ -72,7 +72,7 @@ impl Stage {
     }
 
     fn writer(&self) -> RecordWriter {
-        RecordWriter::start(self.broker.clone(), WITHIN, self.metrics.clone())
+        RecordWriter::start(self.broker.clone(), WITHIN, Linger::Short, self.metrics.clone())
     }
 
     /// Starts a recorder that ends with the token.

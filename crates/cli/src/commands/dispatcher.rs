@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use hooklane_broker::rabbitmq::{RabbitMq, Role as BrokerRole};
-use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_broker::{Linger, RecordWriter, SharedBroker};
 use hooklane_dispatcher::Ports;
 use hooklane_egress::Client;
 use hooklane_store::postgres::PostgresClaims;
@@ -91,7 +91,13 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         }
         if settings.store.history {
             let parts = (broker.clone(), metrics.clone());
-            records = recording::writer("dispatcher", &settings, parts, &mut tasks, &signals);
+            records = recording::writer(
+                ("dispatcher", Linger::Long),
+                &settings,
+                parts,
+                &mut tasks,
+                &signals,
+            );
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::FutureExt;
-use hooklane_broker::RecordWriter;
 use hooklane_broker::rabbitmq::Role as BrokerRole;
+use hooklane_broker::{Linger, RecordWriter};
 use hooklane_ingest::{Front, IngestSettings, Ports, Waiting};
 use hooklane_store::PublishedIds;
 use hooklane_store::postgres::PostgresPublished;
@@ -108,7 +108,7 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         ids = Some(Arc::new(PostgresPublished::new(pod::postgres(&settings)?)?));
         if settings.store.history {
             let parts = (broker.clone(), metrics.clone());
-            records = recording::writer("ingest", &settings, parts, &mut tasks, &signals);
+            records = recording::writer(("ingest", Linger::Short), &settings, parts, &mut tasks, &signals);
         }
     }
     tasks.spawn(watch.follow(signals.reload.clone(), signals.stop.clone()));

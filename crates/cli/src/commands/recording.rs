@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use hooklane_api::{Api, RecoveryWorker};
-use hooklane_broker::{RecordWriter, SharedBroker};
+use hooklane_broker::{Linger, RecordWriter, SharedBroker};
 use hooklane_control::{AutoDisable, Recorder};
 use hooklane_store::catalog::Catalog;
 use hooklane_store::history::History;
@@ -39,7 +39,7 @@ pub fn start(
         return RecordWriter::off();
     };
     let records = writer(
-        role,
+        (role, Linger::Short),
         settings,
         (parts.broker.clone(), parts.metrics.clone()),
         tasks,
@@ -67,7 +67,7 @@ pub fn start(
 
 /// What writes records, and tells what it had to drop.
 pub fn writer(
-    role: &str,
+    (role, linger): (&str, Linger),
     settings: &Settings,
     (broker, metrics): (SharedBroker, Arc<Metrics>),
     tasks: &mut JoinSet<anyhow::Result<()>>,
@@ -75,7 +75,7 @@ pub fn writer(
 ) -> RecordWriter {
     let parts = (broker.clone(), metrics.clone());
     drops::tell(role, settings, parts, tasks, signals.stop.clone());
-    RecordWriter::start(broker, settings.broker.publish_timeout, metrics)
+    RecordWriter::start(broker, settings.broker.publish_timeout, linger, metrics)
 }
 
 /// Carries out recoveries until the stop.
