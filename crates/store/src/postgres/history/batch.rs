@@ -128,9 +128,9 @@ impl<'a> Batch<'a> {
     }
 
     /// Attempts that the batch names, with their event's place.
-    pub(super) fn named_attempts(&self) -> impl Iterator<Item = (usize, &'a str)> {
+    pub(super) fn named_attempts(&self) -> impl Iterator<Item = (usize, &'a Attempt)> {
         self.records.iter().filter_map(|record| match record {
-            Record::Attempt(attempt) => Some((self.by_name[&name_of(record)], attempt.id.as_str())),
+            Record::Attempt(attempt) => Some((self.by_name[&name_of(record)], attempt)),
             _ => None,
         })
     }

@@ -155,12 +155,19 @@ pub(super) async fn attempts(
     batch: &mut Batch<'_>,
     days: &Days,
 ) -> Result<(), Fault> {
-    for (day, named) in known(batch, batch.named_attempts(), |(event, _)| *event) {
+    let named = batch.named_attempts();
+    let named = named.filter(|(event, attempt)| {
+        batch
+            .standings
+            .contains_key(&(*event, attempt.delivery.endpoint.as_str()))
+    });
+    for (day, named) in known(batch, named, |(event, _)| *event) {
         let (application, event) = names(batch, named.iter().map(|(event, _)| *event));
-        let id: Vec<&str> = named.iter().map(|(_, id)| *id).collect();
+        let id: Vec<&str> = named.iter().map(|(_, attempt)| attempt.id.as_str()).collect();
         let sql = attempts_sql(&days.partition("attempts", day));
         for row in read(transaction, &sql, &[&application, &event, &id]).await? {
-            batch.seen.insert(named[place(&row)?]);
+            let (event, attempt) = named[place(&row)?];
+            batch.seen.insert((event, attempt.id.as_str()));
         }
     }
     Ok(())
@@ -171,7 +178,9 @@ pub(super) async fn runs(
     batch: &mut Batch<'_>,
     days: &Days,
 ) -> Result<(), Fault> {
-    for (day, named) in known(batch, batch.runs.keys().copied(), |name| name.event) {
+    let named = batch.runs.keys().copied();
+    let named = named.filter(|name| batch.standings.contains_key(&(name.event, name.endpoint)));
+    for (day, named) in known(batch, named, |name| name.event) {
         let (application, event) = names(batch, named.iter().map(|name| name.event));
         let endpoint: Vec<&str> = named.iter().map(|name| name.endpoint).collect();
         let run: Vec<i64> = named.iter().map(|name| i64::from(name.run)).collect();
@@ -186,6 +195,7 @@ pub(super) async fn runs(
     Ok(())
 }
 
+/// To be read first: where an event stands nowhere at an endpoint, there is neither an attempt nor a delivery.
 pub(super) async fn standings(
     transaction: &Transaction<'_>,
     batch: &mut Batch<'_>,

@@ -42,9 +42,9 @@ pub(super) async fn record(
     let kept: Vec<&Record> = kept.iter().map(AsRef::as_ref).collect();
     let known = read::events(&transaction, &kept, &days, now).await?;
     let mut batch = Batch::new(kept, known, |at| days.home_of(at));
+    read::standings(&transaction, &mut batch, &days).await?;
     read::attempts(&transaction, &mut batch, &days).await?;
     read::runs(&transaction, &mut batch, &days).await?;
-    read::standings(&transaction, &mut batch, &days).await?;
     batch.play();
     write_events(&transaction, &batch, &days).await?;
     write_attempts(&transaction, &batch, &days).await?;
