@@ -82,7 +82,7 @@ async fn at_its_bound_history_yields_but_for_what_was_given_up_and_check_says_wh
     pods.server.restart().await?;
     eventually("all of them in the history, dead", SOON, || async {
         let sql =
-            "SELECT count(*) FROM hooklane.deliveries WHERE dead IS NOT NULL AND ended_at_ms IS NOT NULL";
+            "SELECT count(*) FROM hooklane.destinations WHERE dead IS NOT NULL AND ended_at_ms IS NOT NULL";
         let found = pods.database.psql(sql).await?;
         ensure!(found == GIVEN_UP.to_string(), "{found}");
         Ok(())

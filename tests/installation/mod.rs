@@ -128,7 +128,7 @@ impl Pods {
     /// Waits until the history has as many events and attempts, each once.
     pub async fn recorded(&self, count: usize) -> Result<()> {
         let sql = "SELECT (SELECT count(*) FROM hooklane.events WHERE event_type IS NOT NULL) || ' ' || \
-                   (SELECT count(*) FROM hooklane.attempts) || ' ' || (SELECT count(*) FROM hooklane.deliveries WHERE dead IS NULL)";
+                   (SELECT count(*) FROM hooklane.attempts) || ' ' || (SELECT count(*) FROM hooklane.destinations WHERE dead IS NULL)";
         eventually("the history", SOON, || async {
             let found = self.database.psql(sql).await?;
             ensure!(
