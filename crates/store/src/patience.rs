@@ -93,7 +93,7 @@ impl Patience {
 
     /// Whether a call that failed had begun when the last failure that was counted was over. Then it is counted.
     fn is_new(&self, began_ms: u64, ended_ms: u64) -> bool {
-        let count = |failed_at_ms| (began_ms >= failed_at_ms).then_some(ended_ms.max(began_ms + 1));
+        let count = |failed_at_ms| (began_ms >= failed_at_ms).then_some(ended_ms);
         self.failed_at_ms
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
             .is_ok()
