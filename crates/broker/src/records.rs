@@ -165,7 +165,7 @@ struct Task {
 impl Task {
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Request>) {
         let mut in_flight = FuturesUnordered::new();
-        let mut before = 0;
+        let (mut before, mut is_full) = (0, false);
         // What did not go with the message before.
         let mut next = None;
         loop {
@@ -180,13 +180,15 @@ impl Task {
                     },
                 },
             };
-            if before >= MUCH {
+            // What would fill a message waits for nothing.
+            if before >= MUCH && (!is_full || inbox.is_empty()) {
                 // What is in flight is confirmed meanwhile.
                 let _ = timeout(self.linger.time(), drain(&mut in_flight)).await;
             }
             let (batch, sent);
             (batch, sent, next) = gather(first, &mut inbox);
             before = batch.len();
+            is_full = batch.len() >= BATCH_RECORDS_MAX || batch.bytes() >= BATCH_BYTES_MAX || next.is_some();
             in_flight.push(self.publish(batch, sent));
             while next.is_some() && in_flight.len() >= AT_ONCE {
                 in_flight.next().await;
