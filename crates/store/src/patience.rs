@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After so many failures one behind the other nobody is asked for a while: each would cost the whole deadline. Calls that failed at the same time
+/// After so many failures one behind the other nobody is asked for a while: each would cost the whole deadline. Calls that waited at the same time
 /// have met the same trouble, and are one failure: a short halt of the store, met by all that are under way, blinds nobody.
 const FAILURES_MAX: u32 = 5;
 /// How long that is.

@@ -34,6 +34,15 @@ pub(super) fn few_of(records: &[Record]) -> usize {
     few.count()
 }
 
+/// What is of which day. Mostly there is one day.
+pub(super) fn by_day<T>(items: impl IntoIterator<Item = (i32, T)>) -> BTreeMap<i32, Vec<T>> {
+    let mut days: BTreeMap<i32, Vec<T>> = BTreeMap::new();
+    items
+        .into_iter()
+        .for_each(|(day, item)| days.entry(day).or_default().push(item));
+    days
+}
+
 /// The day of a time, since 1970.
 pub(super) fn day_of(at: UnixMillis) -> i32 {
     i32::try_from(at.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
@@ -81,6 +90,19 @@ impl Days {
         format!("{table}_{date}")
     }
 
+    /// Drops a day. Waits a moment for who reads in it.
+    pub(super) async fn drop(&self, transaction: &Transaction<'_>, day: i32) -> Result<(), Fault> {
+        transaction.batch_execute("SET LOCAL lock_timeout = '1s'").await?;
+        for table in TABLES {
+            let sql = format!("DROP TABLE {}", self.partition(table, day));
+            transaction.batch_execute(&sql).await?;
+        }
+        transaction
+            .execute("DELETE FROM days WHERE day = $1", &[&day])
+            .await?;
+        Ok(())
+    }
+
     /// The oldest day that is over by this time.
     pub(super) fn over(&self, before: UnixMillis) -> Option<i32> {
         let (first, _) = self.days.first_key_value()?;
@@ -102,21 +124,6 @@ async fn make(transaction: &Transaction<'_>, day: i32) -> Result<String, Fault> 
         .execute("INSERT INTO days (day) VALUES ($1)", &[&day])
         .await?;
     Ok(name)
-}
-
-/// Drops a day. Waits a moment for who reads in it.
-pub(super) async fn drop(transaction: &Transaction<'_>, day: i32) -> Result<(), Fault> {
-    let name = name(transaction, day).await?;
-    transaction.batch_execute("SET LOCAL lock_timeout = '1s'").await?;
-    for table in TABLES {
-        transaction
-            .batch_execute(&format!("DROP TABLE {table}_{name}"))
-            .await?;
-    }
-    transaction
-        .execute("DELETE FROM days WHERE day = $1", &[&day])
-        .await?;
-    Ok(())
 }
 
 /// What stands behind a table's name: the date.

@@ -61,7 +61,7 @@ pub(super) async fn forget(
         .execute("UPDATE history SET forgotten_before_ms = $1", &[&before.0])
         .await?;
     if let Some(day) = days.over(before) {
-        days::drop(&transaction, day).await?;
+        days.drop(&transaction, day).await?;
         transaction.commit().await?;
         return Ok(true);
     }

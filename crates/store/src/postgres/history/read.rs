@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::batch::{Batch, EventName, FIRST, Known, Place, RunName, Standing, name_of};
 use super::by_key;
-use super::days::{Days, day_of};
+use super::days::{Days, by_day, day_of};
 use super::rows::{self, number};
 use crate::history::Record;
 use crate::history::merge::{ContentRank, Run};
@@ -123,15 +123,6 @@ fn add_known(known: &mut HashMap<(String, String), Known>, rows: &[Row]) -> Resu
         known.insert((row.try_get(0)?, row.try_get(1)?), event);
     }
     Ok(())
-}
-
-/// Mostly there is one day.
-pub(super) fn by_day<T>(items: impl IntoIterator<Item = (i32, T)>) -> BTreeMap<i32, Vec<T>> {
-    let mut days: BTreeMap<i32, Vec<T>> = BTreeMap::new();
-    items
-        .into_iter()
-        .for_each(|(day, item)| days.entry(day).or_default().push(item));
-    days
 }
 
 /// What is to be looked up, by its event's day. Of an event that was unknown there is nothing.

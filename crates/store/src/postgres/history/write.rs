@@ -7,8 +7,8 @@ use hooklane_types::{AttemptId, AttemptOutcome, Channel, DeadReason, Event, Unix
 
 use super::batch::{Batch, EventState, Place, Standing};
 use super::columns::Rows;
-use super::days::{self, Days};
-use super::read::{self, by_day};
+use super::days::{self, Days, by_day};
+use super::read;
 use super::rows::{status_number, wrong};
 use crate::history::merge::Run;
 use crate::history::{
